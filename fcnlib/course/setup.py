@@ -1,0 +1,44 @@
+"""The state that every notebook starts from: seeds and the look of figures."""
+
+# Okabe and Ito's set, which colour-blind readers can tell apart; its yellow comes last
+# because thin yellow lines are hard to see on white.
+COLORS = (
+    "#0072B2",  # blue
+    "#D55E00",  # vermillion
+    "#009E73",  # green
+    "#CC79A7",  # purple
+    "#E69F00",  # orange
+    "#56B4E9",  # sky blue
+    "#000000",  # black
+    "#F0E442",  # yellow
+)
+
+
+def setup(seed: int = 0) -> None:
+    """Seed random, NumPy and PyTorch, and set the figure style of the course.
+
+    Prints nothing, and works in JupyterLab, on Colab and in plain Python.
+    """
+    # Imported here, so that `fcn doctor` can import fcnlib.course and report on an
+    # environment in which one of these is broken.
+    import random
+
+    import matplotlib.pyplot as plt
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": plt.cycler(color=COLORS),
+            "axes.titlesize": 11,
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 100,
+            "figure.figsize": (6.4, 3.6),
+            "font.size": 11,
+            "image.interpolation": "nearest",
+            "legend.frameon": False,
+        }
+    )

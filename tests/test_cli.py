@@ -1,0 +1,95 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fcnlib.cli import main
+from fcnlib.course import report
+from fcnlib.data import DataError, data_dir, find_voc
+
+
+@pytest.mark.parametrize("command", [[], ["doctor"], ["data"], ["data", "check"], ["data", "voc"]])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: fcn")
+
+
+@pytest.mark.parametrize("wrong", [[], ["nonsense"], ["data"], ["data", "check"]])
+def test_wrong_use_is_status_2(capsys, wrong):
+    with pytest.raises(SystemExit) as stopped:
+        main(wrong)
+    assert stopped.value.code == 2
+    assert "usage: fcn" in capsys.readouterr().err
+
+
+def test_doctor_names_all_that_matters(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for name in ("Python", "torch", "d2l", "jupyterlab", "cores", "memory", "GPU", "bf16"):
+        assert f"OK  {name} " in out
+    assert "shapes" in out
+    assert "VOC 2012" in out
+
+
+def test_doctor_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.setattr(report.metadata, "requires", lambda name: ["torch>=99", "nothere>=1"])
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert 'needs >=99: pip install "torch>=99"' in out
+    assert 'missing: needs >=1: pip install "nothere>=1"' in out
+
+
+def test_doctor_sees_a_wrong_fcn_voc(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("FCN_VOC", str(tmp_path))
+    assert main(["doctor"]) == 1
+    assert "give the folder that holds JPEGImages" in capsys.readouterr().out
+
+
+def test_a_path_in_the_home_folder_is_named_without_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert report._short(tmp_path / "data") == "~/data"
+
+
+def test_voc_is_found_in_its_two_places(monkeypatch, tmp_path, voc_folder, capsys):
+    monkeypatch.delenv("FCN_VOC", raising=False)
+    monkeypatch.setenv("FCN_DATA", str(tmp_path / "data"))
+    assert data_dir() == tmp_path / "data"
+    assert find_voc() is None
+    assert main(["data", "voc"]) == 1
+    assert capsys.readouterr().err.startswith("fcn: PASCAL VOC 2012 is not found: ")
+    monkeypatch.setenv("FCN_VOC", str(voc_folder))
+    assert find_voc() == voc_folder
+    assert main(["data", "voc"]) == 0
+    monkeypatch.setenv("FCN_VOC", "none")
+    assert find_voc() is None
+    monkeypatch.delenv("FCN_VOC")
+    (tmp_path / "data" / "VOCdevkit").mkdir(parents=True)
+    voc_folder.rename(tmp_path / "data" / "VOCdevkit" / "VOC2012")
+    assert find_voc() == tmp_path / "data" / "VOCdevkit" / "VOC2012"
+
+
+def test_fcn_voc_must_name_a_voc(monkeypatch, tmp_path):
+    monkeypatch.setenv("FCN_VOC", str(tmp_path))
+    with pytest.raises(DataError, match=r"FCN_VOC names .* unset FCN_VOC"):
+        find_voc()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FCN_DATA", str(tmp_path / "file"))
+    assert main(["data", "shapes"]) == 1
+    assert capsys.readouterr().err.startswith("fcn: ")
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fcnlib", "data", "voc"],
+        env={**os.environ, "FCN_VOC": "none"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,176 @@
+"""Reading folders in VOC layout: what is right loads right."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import VOCSegmentation
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from fcnlib.data import VOC_CLASSES, SegmentationFolder, read_image, read_labels, save_labels
+from fcnlib.data.check import check_folder
+
+
+def test_an_item_is_picture_and_labels_as_uint8(voc_folder):
+    dataset = SegmentationFolder(voc_folder, "train")
+    assert len(dataset) == 2
+    assert dataset.ids == ["a", "b"]
+    assert dataset.classes == VOC_CLASSES
+    image, labels = dataset[1]
+    assert (image.shape, image.dtype) == ((3, 10, 12), torch.uint8)
+    assert (labels.shape, labels.dtype) == ((10, 12), torch.uint8)
+    assert set(labels.unique().tolist()) <= {0, 8, 20, 255}
+
+
+def test_transforms_get_picture_and_labels(voc_folder):
+    dataset = SegmentationFolder(voc_folder, "val", lambda image, labels: (labels, image))
+    labels, image = dataset[0]
+    assert labels.ndim == 2
+    assert image.ndim == 3
+
+
+def test_class_names_come_from_labels_txt(voc_folder):
+    names = [f"class {k}" for k in range(21)]
+    (voc_folder / "labels.txt").write_text("\n".join(names))
+    assert SegmentationFolder(voc_folder, "val").classes == tuple(names)
+
+
+def test_a_grey_mask_holds_its_values_as_labels(voc_folder):
+    path = voc_folder / "SegmentationClass" / "a.png"
+    labels = np.array(Image.open(path))
+    Image.fromarray(labels).save(path)
+    assert Image.open(path).mode == "L"
+    assert np.array_equal(read_labels(path, 21), labels)
+
+
+def test_a_mask_with_a_grey_palette_or_a_short_one_reads(tmp_path):
+    labels = np.array([[0, 3], [2, 255]], np.uint8)
+    grey = Image.fromarray(labels)
+    grey.putpalette([value for value in range(256) for _ in range(3)])
+    grey.save(tmp_path / "grey.png")
+    assert np.array_equal(read_labels(tmp_path / "grey.png", 4), labels)
+    save_labels(tmp_path / "voc.png", labels[:, :1])
+    Image.open(tmp_path / "voc.png").save(tmp_path / "short.png", optimize=True, bits=2)
+    assert np.array_equal(read_labels(tmp_path / "short.png", 4), labels[:, :1])
+
+
+@pytest.mark.real_data
+def test_the_animal_subset_reads_as_torchvision_reads_it(real_data):
+    """torchvision's VOCSegmentation is the independent reader."""
+    root = real_data / "voc2012-animals"
+    for split, count in (("train", 445), ("val", 454)):
+        dataset = SegmentationFolder(root, split)
+        assert len(dataset) == count
+        peer = VOCSegmentation.__new__(VOCSegmentation)
+        peer.images = [str(path) for path in dataset.image_paths]
+        peer.targets = [str(path) for path in dataset.label_paths]
+        peer.transforms = None
+        for index in range(0, count, 20):
+            image, labels = dataset[index]
+            peer_image, peer_labels = peer[index]
+            assert torch.equal(image, pil_to_tensor(peer_image))
+            assert torch.equal(labels, pil_to_tensor(peer_labels)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_the_animal_subset_is_whole_and_its_frequencies_are_right(real_data):
+    root = real_data / "voc2012-animals"
+    report = check_folder(root)
+    assert report.problems == []
+    assert report.pairs == {"train": 445, "val": 454, "trainval": 899}
+    counts = np.zeros(256, int)
+    pictures = np.zeros(256, int)
+    masks = sorted((root / "SegmentationClass").glob("*.png"))
+    for path in masks:
+        values, number = np.unique(np.array(Image.open(path)), return_counts=True)
+        counts[values] += number
+        pictures[values] += 1
+    assert len(masks) == 899
+    assert np.array_equal(report.pixels, counts)
+    assert np.array_equal(report.pictures, pictures)
+
+
+# --- pictures as people have them
+
+
+def save_and_read(tmp_path, picture: Image.Image, name: str = "p.png", **options):
+    picture.save(tmp_path / name, **options)
+    image = read_image(tmp_path / name)
+    assert image.dtype == torch.uint8
+    assert image.shape[0] == 3
+    return image
+
+
+def test_grey(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = save_and_read(tmp_path, Image.fromarray(values))
+    assert np.array_equal(image, np.stack([values] * 3))
+
+
+def test_cmyk(tmp_path):
+    red = Image.new("CMYK", (4, 3), (0, 255, 255, 0))
+    image = save_and_read(tmp_path, red, "p.jpg", quality=100)
+    assert image.shape == (3, 3, 4)
+    assert np.allclose(image[:, 0, 0], (255, 0, 0), atol=3)
+
+
+def test_transparent_parts_lie_on_white(tmp_path):
+    pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], np.uint8)
+    image = save_and_read(tmp_path, Image.fromarray(pixels))
+    assert image[:, 0, 0].tolist() == [10, 20, 30]
+    assert image[:, 0, 1].tolist() == [255, 255, 255]
+    assert image[:, 0, 2].tolist() == [127, 127, 127]
+
+
+def test_a_palette_picture_with_transparency(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
+    picture.putpalette([200, 10, 10, 10, 200, 10])
+    image = save_and_read(tmp_path, picture, transparency=1)
+    assert image[:, 0].T.tolist() == [[200, 10, 10], [255, 255, 255]]
+
+
+def test_16_bit_values_are_scaled_not_clipped(tmp_path):
+    values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    image = save_and_read(tmp_path, Image.fromarray(values))
+    assert np.array_equal(image[0], values // 257)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    """What a viewer shows: the tag says where the stored first row and column belong."""
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:16, :16] = 255  # a white corner, top left
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    stored = Image.fromarray(np.ascontiguousarray(turns[orientation](upright)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = save_and_read(tmp_path, stored, "p.jpg", exif=exif, quality=95)
+    assert image.shape == (3, 32, 48)
+    assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - upright).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
+def test_thin_pictures(tmp_path, size):
+    image = save_and_read(tmp_path, Image.new("RGB", size, (1, 2, 3)))
+    assert image.shape == (3, size[1], size[0])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpeg", "a.JPG"])
+def test_other_endings_are_found(voc_folder, name):
+    folder = voc_folder / "JPEGImages"
+    with Image.open(folder / "a.jpg") as picture:
+        picture.save(folder / f"new{name[1:]}")
+    (folder / "a.jpg").unlink()
+    (folder / f"new{name[1:]}").rename(folder / name)
+    assert SegmentationFolder(voc_folder, "train").image_paths[0].name == name
+    assert SegmentationFolder(voc_folder, "train")[0][0].shape == (3, 10, 12)
