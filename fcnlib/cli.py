@@ -1,12 +1,14 @@
-"""The command ``fcn`` (also ``python -m fcnlib``)."""
+"""The command ``fcn`` (also ``python -m fcnlib``).
+
+Each command imports what it needs when it runs: ``--help`` is quick, and ``fcn doctor``
+can say what is wrong with an environment in which torch does not import.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from fcnlib.course.report import environment_report
-from fcnlib.data import DataError, data_dir, find_voc, shapes
-from fcnlib.data.check import check_folder
+from fcnlib.errors import DataError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from fcnlib.course.report import environment_report
+
     findings = environment_report()
     for finding in findings:
         print(finding)
@@ -56,11 +60,15 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _data_shapes(options: argparse.Namespace) -> int:
+    from fcnlib.data import shapes
+
     print(f"The embedded set is in {shapes(progress=True)}")
     return 0
 
 
 def _data_check(options: argparse.Namespace) -> int:
+    from fcnlib.data.check import check_folder
+
     report = check_folder(options.dir, progress=True)
     for split, count in report.pairs.items():
         print(f"{split}: {count} pairs")
@@ -72,6 +80,8 @@ def _data_check(options: argparse.Namespace) -> int:
 
 
 def _data_voc(options: argparse.Namespace) -> int:
+    from fcnlib.data import data_dir, find_voc
+
     root = find_voc()
     if root is None:
         raise DataError(

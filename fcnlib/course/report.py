@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-import torch
 from packaging.requirements import Requirement
 
-from fcnlib.data import DataError, data_dir, find_voc
+from fcnlib.errors import DataError
 
 
 @dataclass
@@ -29,8 +27,15 @@ class Finding:
 
 
 def environment_report() -> list[Finding]:
-    """Return the findings on Python, packages, cores, memory, GPU, bf16 and data."""
-    return [_python(), *_packages(), _cores(), _memory(), _gpu(), _bf16(), *_data()]
+    """Return the findings on Python, packages, cores, memory, GPU, bf16 and data.
+
+    While Python or a package is not as it should be, the report ends there: the rest is
+    found out with the packages.
+    """
+    findings = [_python(), *_packages()]
+    if all(finding.ok for finding in findings):
+        findings += [_cores(), _memory(), _gpu(), _bf16(), *_data()]
+    return findings
 
 
 def _python() -> Finding:
@@ -65,12 +70,16 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
+    import psutil
+
     gigabytes = psutil.virtual_memory().total / 2**30
     advice = "" if gigabytes > 3.5 else "close other programs; the course wants 4 GB"
     return Finding("memory", f"{gigabytes:.1f} GB", advice=advice)
 
 
 def _gpu() -> Finding:
+    import torch
+
     if torch.cuda.is_available():
         gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
         return Finding("GPU", f"{torch.cuda.get_device_name(0)}, {gigabytes:.0f} GB")
@@ -80,6 +89,8 @@ def _gpu() -> Finding:
 
 
 def _bf16() -> Finding:
+    import torch
+
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif torch.backends.mps.is_available():
@@ -91,6 +102,8 @@ def _bf16() -> Finding:
 
 
 def _data() -> list[Finding]:
+    from fcnlib.data import data_dir, find_voc
+
     drawn = (data_dir() / "shapes-0").is_dir()
     shapes = Finding(
         "shapes",

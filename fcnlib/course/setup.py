@@ -35,7 +35,7 @@ def setup(seed: int = 0) -> None:
             "axes.prop_cycle": plt.cycler(color=COLORS),
             "axes.titlesize": 11,
             "figure.constrained_layout.use": True,
-            "figure.dpi": 100,
+            "figure.dpi": 80,
             "figure.figsize": (6.4, 3.6),
             "font.size": 11,
             "image.interpolation": "nearest",

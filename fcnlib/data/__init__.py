@@ -1,6 +1,6 @@
 """Data: the VOC-layout reader, labels and palette, joint transforms, embedded scenes."""
 
-from fcnlib.data.folder import DataError, SegmentationFolder, read_image, read_labels
+from fcnlib.data.folder import SegmentationFolder, read_image, read_labels
 from fcnlib.data.labels import (
     VOC_CLASSES,
     VOID,
@@ -12,6 +12,7 @@ from fcnlib.data.labels import (
 from fcnlib.data.places import data_dir, find_voc
 from fcnlib.data.shapes import SHAPE_CLASSES, shape_crops, shapes
 from fcnlib.data.transforms import RandomScale, to_float, train_transforms
+from fcnlib.errors import DataError
 
 __all__ = [
     "SHAPE_CLASSES",

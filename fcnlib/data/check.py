@@ -7,7 +7,6 @@ import numpy as np
 from tqdm import tqdm
 
 from fcnlib.data.folder import (
-    DataError,
     check_sizes,
     find_pairs,
     read_classes,
@@ -17,6 +16,7 @@ from fcnlib.data.folder import (
     splits,
 )
 from fcnlib.data.labels import VOID
+from fcnlib.errors import DataError
 
 
 @dataclass

@@ -12,13 +12,10 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from fcnlib.data.labels import VOC_CLASSES, VOID, labels_from_colors, voc_colormap
+from fcnlib.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 _VOC_PALETTE = voc_colormap().tobytes()
-
-
-class DataError(ValueError):
-    """Something in a data folder is wrong: one sentence says what, where, what to do."""
 
 
 def read_image(path: str | Path) -> tv_tensors.Image:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fcnlib.data.folder import DataError
+from fcnlib.errors import DataError
 
 
 def data_dir() -> Path:
