@@ -6,8 +6,8 @@ NOTEBOOKS =
 
 # By module, not by .venv/bin/NAME: that way a renamed folder still works.
 RUN = .venv/bin/python -m
-# Two workers at a time, each with whole files.
-WORKERS = -n 2 --dist loadfile
+# Two workers, each with one thread: with more they slow each other down.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist loadfile
 NEED = install Python 3.11 or newer, or name one: make lab PYTHON=python3.12
 
 # Let Python keep what it compiles, else each import of torch takes ten seconds.
@@ -24,12 +24,12 @@ lab: .venv/ready  ## open the course in JupyterLab
 	  $$(test $$(id -u) != 0 || echo --allow-root) $(LAB_FLAGS)
 
 test: lint  ## check everything, every notebook and solution included
-	$(RUN) pytest tests $(WORKERS)
-	$(RUN) pytest --nbval notebooks --nbval-current-env --nbval-cell-timeout 600 \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg $(WORKERS)
+	$(PYTEST) tests
+	$(PYTEST) --nbval notebooks --nbval-current-env --nbval-cell-timeout 600 \
+	  --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 test-fast: lint  ## check what takes less than a minute
-	$(RUN) pytest tests -m "not slow"
+	$(PYTEST) tests -m "not slow"
 
 lint: .venv/ready  ## check style and types
 	$(RUN) ruff check

@@ -1,6 +1,7 @@
 """The guards hold for every notebook, and complain of bad ones."""
 
 import copy
+import os
 import re
 import shlex
 import subprocess
@@ -113,6 +114,22 @@ def test_runs_twice_in_one_kernel(path):
     notebook = read(path)
     notebook.cells += copy.deepcopy(notebook.cells)
     run(notebook, path.parent)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_outputs_of_01_hold_where_real_voc_is_found(real_data):
+    """The chapter that reads VOC where it is there stores the same text either way."""
+    arguments = [*_nbval_arguments(), "notebooks/01_pixels_with_labels.ipynb", "-n", "0"]
+    arguments.remove("notebooks")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "FCN_VOC": str(real_data / "voc2012-animals")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 # --- the guards complain of bad notebooks
