@@ -18,8 +18,9 @@ export PYTHONDONTWRITEBYTECODE =
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
+# With PATH, so that `fcn` is there in a terminal of JupyterLab.
 lab: .venv/ready  ## open the course in JupyterLab
-	@$(RUN) jupyterlab --ServerApp.root_dir=. \
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(RUN) jupyterlab --ServerApp.root_dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  $$(test $$(id -u) != 0 || echo --allow-root) $(LAB_FLAGS)
 

@@ -89,12 +89,13 @@ VERDICTS = [
     ),
     (
         failing,
-        "not yet. Your function raised ValueError: no such thing for (Tensor of shape (3,), 2).",
+        "not yet. Your function raised ValueError: no such thing, for the arguments "
+        "(Tensor of shape (3,), 2).",
     ),
     (
         failing_in_torch,
-        "not yet. Your function raised NotImplementedError: Could not run 'aten::view' "
-        "for (Tensor of shape (3,), 2).",
+        "not yet. Your function raised NotImplementedError: Could not run 'aten::view', "
+        "for the arguments (Tensor of shape (3,), 2).",
     ),
     (3, "not yet. Hand over the function itself, without parentheses after its name."),
 ]
@@ -224,8 +225,8 @@ def test_remake_runs_measures_and_repeats_itself(tmp_path):
     assert 2.0 <= float(card.source.split(" · ")[1].split()[0]) < 4
     assert setup_cell.source == SETUP
     assert shown.outputs[0].text == "none ['tiny.ipynb']\n"
-    # The style that the setup cell asked for holds: 6.4 x 3.6 inches of 100 dots.
-    assert plot.outputs[0].data["text/plain"] == "<Figure size 640x360 with 1 Axes>"
+    # The style that the setup cell asked for holds: 6.4 x 3.6 inches of 80 dots.
+    assert plot.outputs[0].data["text/plain"] == "<Figure size 512x288 with 1 Axes>"
     assert first.endswith(b"}\n")
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.ipynb"]
 

@@ -169,6 +169,13 @@ def test_no_split_at_all(voc_folder, capsys):
     assert "holds no split: write the ids" in capsys.readouterr().err
 
 
+def test_a_picture_in_both_splits(voc_folder, capsys):
+    (voc_folder / "ImageSets/Segmentation/val.txt").write_text("b\nc\n")
+    assert main(["data", "check", str(voc_folder)]) == 1
+    said = capsys.readouterr().err
+    assert "val.txt lists 1 of the pictures that train.txt lists too, such as 'b'" in said
+
+
 def test_one_level_too_high(voc_folder, capsys):
     devkit = voc_folder.parent / "VOCdevkit"
     devkit.mkdir()

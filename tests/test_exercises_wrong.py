@@ -44,6 +44,11 @@ def doubt_by_the_score_itself(scores, margin):
     return torch.where(best < margin, 255, classes)
 
 
+def doubt_at_the_margin_too(scores, margin):
+    best, classes = scores.topk(2, dim=0)
+    return torch.where(best[0] - best[1] <= margin, 255, classes[0])
+
+
 def iou_with_void(prediction, truth, label):
     a, b = prediction == label, truth == label
     union = int((a | b).sum())
@@ -59,6 +64,13 @@ def iou_zero_for_absent(prediction, truth, label):
     valid = truth != 255
     a, b = (prediction == label) & valid, (truth == label) & valid
     return int((a & b).sum()) / max(1, int((a | b).sum()))
+
+
+def iou_leaves_out_void_predictions(prediction, truth, label):
+    valid = (truth != 255) & (prediction != 255)
+    a, b = (prediction == label) & valid, (truth == label) & valid
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else float("nan")
 
 
 def dice(prediction, truth, label):
@@ -150,8 +162,19 @@ WRONG = {
         main_class_takes_the_largest_number,
         main_class_without_an_object_fails,
     ],
-    "00.2": [doubt_ignored, doubt_as_background, doubt_by_the_score_itself],
-    "00.3": [iou_with_void, iou_as_accuracy, iou_zero_for_absent, dice],
+    "00.2": [
+        doubt_ignored,
+        doubt_as_background,
+        doubt_by_the_score_itself,
+        doubt_at_the_margin_too,
+    ],
+    "00.3": [
+        iou_with_void,
+        iou_as_accuracy,
+        iou_zero_for_absent,
+        dice,
+        iou_leaves_out_void_predictions,
+    ],
     "01.1": [colors_unknown_as_zero, colors_any_channel, colors_nearest],
     "01.2": [frequencies_mean_of_pictures, frequencies_with_void, frequencies_of_the_first],
     "01.3": [constant_iou_is_accuracy, constant_always_background, constant_all_21_classes],
@@ -167,3 +190,27 @@ def test_a_wrong_answer_is_refused_with_a_sentence(number, answer):
         run_check(number, answer)
     assert 20 < len(str(refused.value).splitlines()[0]) < 400
     assert str(refused.value).strip().endswith((".", ")"))
+
+
+def iou_in_float32(prediction, truth, label):
+    valid = truth != 255
+    a, b = (prediction == label) & valid, (truth == label) & valid
+    return float((a & b).sum() / (a | b).sum())
+
+
+def frequencies_as_a_list(label_maps, num_classes):
+    pixels = [value for labels in label_maps for value in labels.flatten().tolist()]
+    valid = [value for value in pixels if value != 255]
+    return [valid.count(label) / len(valid) for label in range(num_classes)]
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        ("00.3", iou_in_float32),
+        ("01.2", frequencies_as_a_list),
+        ("01.4", lambda *a: crop_padding(*a, fill=255)),
+    ],
+)
+def test_another_right_answer_passes(number, answer):
+    run_check(number, answer)

@@ -60,21 +60,32 @@ def check_folder(root: str | Path, progress: bool = False) -> Report:
             f"{root / 'ImageSets' / 'Segmentation'} holds no split: write the ids of "
             "the training pictures into a file train.txt there, one a line."
         )
-    ids: dict[str, None] = {}  # each once, in order
+    listed: dict[str, list[str]] = {}
     for split in splits(root):
         try:
-            listed = read_ids(root, split)
+            listed[split] = read_ids(root, split)
         except DataError as error:
             report.problems.append(str(error))
-        else:
-            report.pairs[split] = len(listed)
-            ids.update(dict.fromkeys(listed))
-    pairs = list(zip(*find_pairs(root, list(ids)), strict=True))
+    report.pairs = {split: len(ids) for split, ids in listed.items()}
+    report.problems += _shared_ids(root, listed)
+    each_once = list(dict.fromkeys(id_ for ids in listed.values() for id_ in ids))
+    pairs = list(zip(*find_pairs(root, each_once), strict=True))
     for image_path, label_path in tqdm(
         pairs, "reading", unit="pair", leave=False, disable=None if progress else True
     ):
         _check_pair(image_path, label_path, report)
     return report
+
+
+def _shared_ids(root: Path, listed: dict[str, list[str]]) -> list[str]:
+    """Say it if train and val, where both are there, share pictures."""
+    shared = sorted(set(listed.get("train", [])) & set(listed.get("val", [])))
+    if not shared:
+        return []
+    return [
+        f"{root / 'ImageSets' / 'Segmentation' / 'val.txt'} lists {len(shared)} of the "
+        f"pictures that train.txt lists too, such as {shared[0]!r}: take them out of one."
+    ]
 
 
 def _check_pair(image_path: Path, label_path: Path, report: Report) -> None:

@@ -86,7 +86,7 @@ def _reporting(function: Callable[..., Any]) -> Callable[..., Any]:
             inputs = [_brief(value) for value in args]
             inputs += [f"{name}={_brief(value)}" for name, value in kwargs.items()]
             raise AssertionError(
-                f"Your function raised {_named(error)} for ({', '.join(inputs)})."
+                f"Your function raised {_named(error)}, for the arguments ({', '.join(inputs)})."
             ) from error
 
     return called

@@ -21,7 +21,9 @@ def check_main_class(main_class: Callable) -> None:
     """Compare with counts made in plain Python; ties are left out."""
     two_rings = torch.tensor([[0, 0, 0], [2, 2, 255], [1, 255, 255]], dtype=torch.uint8)
     result = main_class(two_rings)
-    assert isinstance(result, int), f"Return an int, not {type(result).__name__}."
+    assert isinstance(result, int), (
+        f"Return a Python int, as int(...) makes one, not {type(result).__name__}."
+    )
     assert result == 2, f"For {two_rings.tolist()} the answer is 2, not {result}."
     for value in (0, 255):
         result = main_class(torch.full((3, 4), value, dtype=torch.uint8))
@@ -40,6 +42,12 @@ def check_main_class(main_class: Callable) -> None:
 @exercise("00.2")
 def check_confident_labels(confident_labels: Callable) -> None:
     """Compare with sorted lists, pixel by pixel."""
+    lead_of_two = torch.tensor([[[3.0]], [[1.0]]])
+    result = confident_labels(lead_of_two, 2.0)
+    assert isinstance(result, torch.Tensor), f"Return a tensor, not {type(result).__name__}."
+    assert result.tolist() == [[0]], (
+        "For the scores 3 and 1 and the margin 2 the label is 0: a lead of 2 is not less than 2."
+    )
     generator = torch.Generator().manual_seed(2)
     for _ in range(30):
         classes, height, width = torch.randint(2, 6, (3,), generator=generator).tolist()
@@ -59,22 +67,22 @@ def check_confident_labels(confident_labels: Callable) -> None:
                     wanted = 255 if best - second < margin else pixel.index(best)
                     got = int(result[row, column])
                     assert got == wanted, (
-                        f"For the scores {[round(s, 1) for s in pixel]} and the margin {margin} "
-                        f"the label is {wanted}, not {got}."
+                        f"For the scores {[round(s, 1) for s in pixel]} the lead is "
+                        f"{best - second:.1f}; with the margin {margin} the label is {wanted}, "
+                        f"not {got}."
                     )
 
 
 @exercise("00.3")
 def check_iou(iou: Callable) -> None:
     """Compare with sets of pixels."""
-    truth = torch.tensor([[1, 1, 0, 255], [1, 1, 0, 0]], dtype=torch.uint8)
-    prediction = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]], dtype=torch.uint8)
-    result = iou(prediction, truth, 1)
-    assert isinstance(result, float), f"Return a float, not {type(result).__name__}."
-    assert math.isclose(result, 0.4), (
-        f"For the truth {truth.tolist()} and the prediction {prediction.tolist()} the IoU of "
-        f"class 1 is 2/5, not {result:.3f}. The last pixel of the first row is void."
-    )
+    prediction = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.uint8)
+    truth = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0]], dtype=torch.uint8)
+    _compare_iou(iou, prediction, truth, 2 / 5, "")
+    truth[0, 3], prediction[0, 3] = 255, 1
+    _compare_iou(iou, prediction, truth, 2 / 5, " The last pixel of the first row is void.")
+    prediction[1, 0] = 255
+    _compare_iou(iou, prediction, truth, 2 / 5, " 255 in the prediction is not void, only wrong.")
     assert math.isnan(iou(prediction, truth, 7)), "Where no pixel has the class, return nan."
     generator = torch.Generator().manual_seed(3)
     for _ in range(50):
@@ -85,8 +93,22 @@ def check_iou(iou: Callable) -> None:
             a = {place for place, (p, t) in pairs if p == label and t != 255}
             b = {place for place, (_, t) in pairs if t == label}
             if a | b:
-                wanted, got = len(a & b) / len(a | b), iou(prediction, truth, label)
-                assert math.isclose(got, wanted), (
-                    f"The IoU of class {label} is {wanted:.3f}, not {got:.3f}, for the truth "
-                    f"{truth.tolist()} and the prediction {prediction.tolist()}."
-                )
+                _compare_iou(iou, prediction, truth, len(a & b) / len(a | b), "", label)
+
+
+def _compare_iou(
+    iou: Callable,
+    prediction: torch.Tensor,
+    truth: torch.Tensor,
+    wanted: float,
+    note: str,
+    label: int = 1,
+) -> None:
+    result = iou(prediction.clone(), truth.clone(), label)
+    assert isinstance(result, float), (
+        f"Return a Python float, as float(...) makes one, not {type(result).__name__}."
+    )
+    assert math.isclose(result, wanted, abs_tol=1e-5), (
+        f"The IoU of class {label} is {wanted:.5f}, not {result:.5f}, for the truth "
+        f"{truth.tolist()} and the prediction {prediction.tolist()}.{note}"
+    )

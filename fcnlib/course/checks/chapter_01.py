@@ -17,7 +17,7 @@ def check_numbers_from_colors(numbers_from_colors: Callable) -> None:
         codes = random.choice(256**3, size=random.integers(2, 12), replace=False)
         colormap = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], 1).astype(np.uint8)
         known = len(colormap) - 1  # the last colour is in the picture, not in the map
-        height, width = random.integers(1, 8, 2)
+        height, width = random.integers(1, 8, 2).tolist()
         painted = random.integers(0, known + 1, (height, width))
         wanted = np.where(painted == known, 255, painted)
         result = np.asarray(numbers_from_colors(colormap[painted].copy(), colormap[:known].copy()))
@@ -78,7 +78,11 @@ def check_constant_prediction_scores(constant_prediction_scores: Callable) -> No
                 said, is_there = torch.full_like(truth, label) == other, truth == other
                 ious.append(int((said & is_there).sum()) / int((said | is_there).sum()))
             wanted = float((truth == label).float().mean()), sum(ious) / classes
-            accuracy, mean_iou = constant_prediction_scores(frequencies.clone(), label)
+            result = constant_prediction_scores(frequencies.clone(), label)
+            assert isinstance(result, tuple) and len(result) == 2, (
+                "Return two floats: return pixel_accuracy, mean_iou."
+            )
+            accuracy, mean_iou = result
             shares = [round(share, 3) for share in frequencies.tolist()]
             for name, got, right in (
                 ("pixel accuracy", accuracy, wanted[0]),
@@ -95,33 +99,49 @@ def check_constant_prediction_scores(constant_prediction_scores: Callable) -> No
 def check_crop_with_void(crop_with_void: Callable) -> None:
     """Compare with a loop over every pixel of the crop."""
     generator = torch.Generator().manual_seed(14)
+    windows = [(2, 2, 2, 2, -1, -1), (2, 2, 2, 2, 5, 0)]  # by hand; nothing shared
     for _ in range(60):
-        high, wide, height, width = torch.randint(1, 7, (4,), generator=generator).tolist()
-        top, left = torch.randint(-7, 8, (2,), generator=generator).tolist()
+        sizes = torch.randint(1, 7, (4,), generator=generator).tolist()
+        windows.append((*sizes, *torch.randint(-7, 8, (2,), generator=generator).tolist()))
+    for high, wide, height, width, top, left in windows:
         labels = torch.randint(0, 21, (high, wide), generator=generator).to(torch.uint8)
         image = torch.rand(3, high, wide, generator=generator) + 0.1
-        before = image.clone(), labels.clone()
-        window = f"({top}, {left}) of size ({height}, {width}) in a picture of ({high}, {wide})"
-        result, result_labels = crop_with_void(image, labels, top, left, height, width)
-        assert result.shape == (3, height, width) and result_labels.shape == (height, width), (
-            f"For the window {window} you return {tuple(result.shape)} and "
-            f"{tuple(result_labels.shape)}."
+        _compare_crops(crop_with_void, image, labels, (top, left, height, width))
+
+
+def _compare_crops(
+    crop_with_void: Callable,
+    image: torch.Tensor,
+    labels: torch.Tensor,
+    window: tuple[int, int, int, int],
+) -> None:
+    """Ask for one window, and look at every pixel of the answer."""
+    (top, left, height, width), (high, wide) = window, labels.shape
+    before = image.clone(), labels.clone()
+    named = f"({top}, {left}) of size ({height}, {width}) in a picture of ({high}, {wide})"
+    result, result_labels = crop_with_void(image, labels, *window)
+    for name, given, got, shape in (
+        ("picture", image, result, (3, height, width)),
+        ("labels", labels, result_labels, (height, width)),
+    ):
+        assert isinstance(got, torch.Tensor), f"Return tensors, not {type(got).__name__}."
+        assert got.shape == shape, (
+            f"For the window {named} the {name} must be {shape}, not {tuple(got.shape)}."
         )
-        assert result.dtype == image.dtype and result_labels.dtype == labels.dtype, (
-            f"Keep the dtypes {image.dtype} and {labels.dtype}; you return "
-            f"{result.dtype} and {result_labels.dtype}."
+        assert got.dtype == given.dtype, (
+            f"Keep the dtype of the {name}, {given.dtype}; you return {got.dtype}."
         )
-        assert torch.equal(image, before[0]) and torch.equal(labels, before[1]), (
-            "Your function changes its inputs."
-        )
-        for row in range(height):
-            for column in range(width):
-                y, x = top + row, left + column
-                inside = 0 <= y < high and 0 <= x < wide
-                wanted = int(labels[y, x]) if inside else 255
-                color = image[:, y, x] if inside else torch.zeros(3)
-                right = int(result_labels[row, column]) == wanted
-                assert right and torch.equal(result[:, row, column], color), (
-                    f"For the window {window} the pixel at ({row}, {column}) of the crop "
-                    f"should be {'pixel ' + str((y, x)) + ' of the picture' if inside else 'void'}."
-                )
+    assert torch.equal(image, before[0]) and torch.equal(labels, before[1]), (
+        "Your function changes its inputs."
+    )
+    for row in range(height):
+        for column in range(width):
+            y, x = top + row, left + column
+            inside = 0 <= y < high and 0 <= x < wide
+            wanted = int(labels[y, x]) if inside else 255
+            color = image[:, y, x] if inside else torch.zeros(3)
+            right = int(result_labels[row, column]) == wanted
+            assert right and torch.equal(result[:, row, column], color), (
+                f"For the window {named} the pixel at ({row}, {column}) of the crop "
+                f"should be {f'pixel ({y}, {x}) of the picture' if inside else 'void'}."
+            )
