@@ -42,6 +42,15 @@ def test_doctor_says_what_to_do(monkeypatch, capsys):
     assert 'missing: needs >=1: pip install "nothere>=1"' in out
 
 
+def test_doctor_asks_for_jupyterlab_but_not_on_colab(monkeypatch):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    assert "jupyterlab" in {finding.name for finding in report.environment_report()}
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab")
+    named = {finding.name for finding in report.environment_report()}
+    assert "jupyterlab" not in named
+    assert {"torch", "d2l"} <= named
+
+
 def test_doctor_sees_a_wrong_fcn_voc(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("FCN_VOC", str(tmp_path))
     assert main(["doctor"]) == 1

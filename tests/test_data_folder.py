@@ -35,6 +35,12 @@ def test_class_names_come_from_labels_txt(voc_folder):
     assert SegmentationFolder(voc_folder, "val").classes == tuple(names)
 
 
+def test_a_list_may_begin_with_the_mark_that_windows_editors_write(voc_folder):
+    path = voc_folder / "ImageSets" / "Segmentation" / "train.txt"
+    path.write_text("a\nb\n", encoding="utf-8-sig")
+    assert SegmentationFolder(voc_folder, "train").ids == ["a", "b"]
+
+
 def test_a_grey_mask_holds_its_values_as_labels(voc_folder):
     path = voc_folder / "SegmentationClass" / "a.png"
     labels = np.array(Image.open(path))

@@ -45,13 +45,16 @@ def _python() -> Finding:
 
 
 def _packages() -> list[Finding]:
-    """Compare what fcnlib asks for, with notebooks and JupyterLab, with what is here."""
+    """Compare what fcnlib and the notebooks ask for with what is here.
+
+    Colab has its own server, so JupyterLab is not asked for there.
+    """
+    on_colab = "COLAB_RELEASE_TAG" in os.environ
+    extras = ("", "notebooks") if on_colab else ("", "notebooks", "lab")
     findings = []
     for line in metadata.requires("fcnlib") or []:
         need = Requirement(line)
-        if need.marker and not any(
-            need.marker.evaluate({"extra": extra}) for extra in ("", "notebooks", "lab")
-        ):
+        if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in extras):
             continue
         try:
             version = metadata.version(need.name)

@@ -256,7 +256,7 @@ def _check_palette(path: str | Path, mask: Image.Image, labels: np.ndarray) -> N
 def _read_lines(path: Path, what: str) -> list[str]:
     """Read a list, one thing a line, or raise DataError that names file and line."""
     try:
-        text = _read_bytes(path).decode()
+        text = _read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     if not text.strip():
