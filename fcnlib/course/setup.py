@@ -1,18 +1,5 @@
 """The state that every notebook starts from: seeds and the look of figures."""
 
-# Okabe and Ito's set, which colour-blind readers can tell apart; its yellow comes last
-# because thin yellow lines are hard to see on white.
-COLORS = (
-    "#0072B2",  # blue
-    "#D55E00",  # vermillion
-    "#009E73",  # green
-    "#CC79A7",  # purple
-    "#E69F00",  # orange
-    "#56B4E9",  # sky blue
-    "#000000",  # black
-    "#F0E442",  # yellow
-)
-
 
 def setup(seed: int = 0) -> None:
     """Seed random, NumPy and PyTorch, and set the figure style of the course.
@@ -26,6 +13,8 @@ def setup(seed: int = 0) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
     import torch
+
+    from fcnlib.plots.colors import COLORS
 
     random.seed(seed)
     np.random.seed(seed)

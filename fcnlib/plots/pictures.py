@@ -1,4 +1,4 @@
-"""Pictures that the notebooks share."""
+"""Pictures, label maps and one laid over the other."""
 
 from collections.abc import Sequence
 
