@@ -100,8 +100,8 @@ def _is_definition(node: ast.stmt) -> bool:
 
 
 def _is_constant(node: ast.stmt) -> bool:
-    if not isinstance(node, ast.Assign):
-        return False
+    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+        return False  # also `x[0] = 1`, whose x may be computed
     try:
         ast.literal_eval(node.value)
     except ValueError:

@@ -18,7 +18,11 @@ from clone import clone_into
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-NOTEBOOKS = ["00_start_here.ipynb", "01_pixels_with_labels.ipynb"]
+NOTEBOOKS = [
+    "00_start_here.ipynb",
+    "01_pixels_with_labels.ipynb",
+    "02_transposed_convolution.ipynb",  # it has sliders
+]
 TOKEN = "reader"
 # The first lets root run Chromium, the others keep it off the network.
 FLAGS = [

@@ -1,0 +1,1 @@
+"""What students might answer: WRONG, which each check must refuse, and RIGHT."""
