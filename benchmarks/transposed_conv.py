@@ -177,7 +177,8 @@ def upsamplings() -> None:
 
 
 def main() -> None:
-    if not os.environ.keys() >= KEEP_MEMORY.keys():  # read when a process starts
+    # glibc reads these when a process starts.
+    if sys.platform == "linux" and not os.environ.keys() >= KEEP_MEMORY.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
     print(f"torch {torch.__version__}, threads: {torch.get_num_threads()}")
