@@ -161,6 +161,7 @@ def output_size(
 ) -> int:
     """Return how many rows (or columns) a transposed convolution makes of ``n``.
 
+    They are (n - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1.
     Raises ValueError where PyTorch has no such transposed convolution.
     """
     for name, value, least in (
@@ -177,8 +178,7 @@ def output_size(
         f"output_padding must be smaller than the larger of stride and dilation, which is "
         f"{max(stride, dilation)}, but it is {output_padding}.",
     )
-    rim = dilation * (kernel_size - 1)
-    size = (n - 1) * stride - 2 * padding + rim + output_padding + 1
+    size = _Axis(n, kernel_size, stride, padding, output_padding, dilation).size
     _require(
         size >= 1,
         f"padding {padding} cuts {2 * padding} rows or columns off {size + 2 * padding}: "
