@@ -36,23 +36,35 @@ class BilinearUpsample(nn.ConvTranspose2d):
     """Make (N, channels, H, W) ``stride`` times as large, each channel for itself.
 
     A transposed convolution that starts as bilinear interpolation, and stays it unless
-    ``learned``. The kernel is (channels, 1, k, k), with k = 2 * stride (one less where
-    the stride is odd), not the (channels, channels, k, k) of the published networks, of
-    which all but the diagonal is zero; a state_dict of theirs loads all the same.
+    ``learned``. The kernel is (channels, 1, k, k), not the (channels, channels, k, k) of
+    the published networks, of which all but the diagonal is zero; a state_dict of theirs
+    loads all the same. k is 2 * stride or one less: by default the even one, at an odd
+    stride the odd one.
 
     By default ``padding`` puts the answer exactly over the input: ``stride`` times its
     size, offset 0. The paper's networks have padding 0 and crop later. The layer
     computes in the precision of its weight under autocast too. Raises ValueError for
-    channels or a stride below 1.
+    channels or a stride below 1, and for another kernel_size.
     """
 
     def __init__(
-        self, channels: int, stride: int, padding: int | None = None, learned: bool = False
+        self,
+        channels: int,
+        stride: int,
+        padding: int | None = None,
+        learned: bool = False,
+        kernel_size: int | None = None,
     ) -> None:
         for name, value in (("channels", channels), ("stride", stride)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}.")
-        kernel_size = 2 * stride - stride % 2
+        if kernel_size is None:
+            kernel_size = 2 * stride - stride % 2
+        if (kernel_size + 1) // 2 != stride:
+            raise ValueError(
+                f"kernel_size must be {2 * stride - 1} or {2 * stride} for stride {stride}, "
+                f"not {kernel_size}."
+            )
         if padding is None:
             padding = (kernel_size - stride) // 2
         super().__init__(

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fcnlib.errors import DataError
+from fcnlib.errors import DataError, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except DataError as error:
+    except UserError as error:
         print(f"fcn: {error}", file=sys.stderr)
         return 1
     except OSError as error:

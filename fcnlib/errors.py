@@ -1,5 +1,13 @@
 """Errors that a user can mend: the command prints their one sentence and no traceback."""
 
 
-class DataError(ValueError):
-    """Something in a data folder is wrong: one sentence says what, where, what to do."""
+class UserError(ValueError):
+    """Something that a user can mend: one sentence says what is wrong, where, what to do."""
+
+
+class DataError(UserError):
+    """Something in a data folder is wrong."""
+
+
+class WeightsError(UserError):
+    """A file of weights is missing, damaged, or of another network."""

@@ -1,0 +1,134 @@
+"""Weights: from ImageNet, from a file, from published FCNs, from a coarser network."""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from fcnlib.errors import WeightsError
+from fcnlib.models.fcn import FCN
+from fcnlib.models.normalization import (
+    CAFFE,
+    CAFFE_SQUEEZENET,
+    TORCHVISION,
+    Normalization,
+    Normalize,
+)
+
+State = dict[str, Tensor]
+UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+"""What PyTorch raises for a file that is not there, cut short, or something else."""
+
+KNOWN_FILES = {
+    # SHA-256 of a file -> what its numbers expect; all others expect what torchvision's do.
+    # squeezenet1_1_caffe_notop.pth:
+    "8717544c403d82ed25d54a7a8b887fdfc2dbee939780ca96f0591ba45fbeb50c": CAFFE_SQUEEZENET,
+}
+
+
+def imagenet_weights(backbone: str) -> State:
+    """Return torchvision's ImageNet weights (the first version) of "vgg16", "resnet50", ...
+
+    They are downloaded once, checked by their hash, and kept in PyTorch's cache. Raises
+    WeightsError where they are neither there nor to be had.
+    """
+    weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
+    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except UNREADABLE as error:
+        if place.exists():
+            raise WeightsError(
+                f"{place} is damaged: delete it, and it is downloaded again."
+            ) from error
+        raise WeightsError(
+            f"The ImageNet weights of {backbone} cannot be downloaded from {weights.url} "
+            f"({_one_line(error)}): put that file into {place.parent}, or give a file of your "
+            "own as weights, or none."
+        ) from error
+
+
+def read_weights(path: str | Path) -> tuple[State, Normalization]:
+    """Return a state_dict that ``torch.save`` wrote, and the normalisation it expects.
+
+    Only tensors are read, no code is run. Raises WeightsError for a file that is missing,
+    damaged or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such file of weights.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights: it is damaged, or holds more than tensors."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(
+            f"{path} is not a state_dict: save model.state_dict(), names and tensors alone."
+        )
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return dict(state), KNOWN_FILES.get(digest, TORCHVISION)
+
+
+def load(module: nn.Module, state: State, source: str) -> None:
+    """Load a state_dict that must fit; raise WeightsError, naming ``source``, if it does not."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = _one_line(str(error).partition("\n")[2] or error)
+        raise WeightsError(f"{source} does not fit this network: {reason}") from error
+
+
+def load_reference_weights(model: FCN, state_dict: State) -> FCN:
+    """Load weights of wkentaro/pytorch-fcn: FCN32s, 16s, 8s or 8sAtOnce, into the same model.
+
+    The model, over "vgg16", then expects what those weights expect (BGR in 0..255 less a mean;
+    it converts the caller's RGB in 0..1 itself), and in geometry "paper" its logits are
+    theirs. Returns the model. Raises WeightsError when the weights do not fit.
+    """
+    # Theirs has one name for the only upsampling of FCN-32s.
+    renamed = {
+        name.replace("upscore.", "upscore32."): numbers for name, numbers in state_dict.items()
+    }
+    load(model, renamed, "The reference state_dict")
+    _expect(model, CAFFE)
+    return model
+
+
+def init_from(model: FCN, source: FCN) -> FCN:
+    """Copy all numbers of a coarser network: from FCN-32s to 16s, from 16s to 8s.
+
+    What is new in the model, the score layer of a finer stage, keeps its zeros (section 4.2 of
+    the paper). The normalisation is copied too. Returns the model. Raises WeightsError when
+    the two differ in anything else.
+    """
+    ours = model.state_dict()
+    copied = {}
+    for name, numbers in source.state_dict().items():
+        if name.startswith(source.last_upsampling):
+            continue
+        if name not in ours or ours[name].shape != numbers.shape:
+            found = f"is {tuple(ours[name].shape)}" if name in ours else "is missing"
+            raise WeightsError(
+                f"The model cannot start from this source: {name}, {tuple(numbers.shape)} in "
+                f"the source, {found} in the model. They may differ in their skips alone."
+            )
+        copied[name] = numbers
+    model.load_state_dict(copied, strict=False)
+    _expect(model, source.normalize.normalization)
+    return model
+
+
+def _expect(model: FCN, normalization: Normalization) -> None:
+    device = model.normalize.mean.device
+    model.normalize = Normalize(normalization).to(device)
+
+
+def _one_line(message: object, length: int = 200) -> str:
+    text = " ".join(str(message).split())
+    return text if len(text) <= length else text[: length - 4] + " ..."
