@@ -43,6 +43,7 @@ notebooks: .venv/ready  ## run notebooks again and store what they show (NOTEBOO
 bench: .venv/ready  ## compare fcnlib with its peers
 	.venv/bin/python benchmarks/reader.py
 	.venv/bin/python benchmarks/transposed_conv.py
+	.venv/bin/python benchmarks/models.py
 
 lock: .venv/ready  ## write requirements.lock again after a change in pyproject.toml
 	$(RUN) uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

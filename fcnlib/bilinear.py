@@ -32,7 +32,22 @@ def bilinear_kernel(size: int) -> Tensor:
     return weights[:, None] * weights
 
 
-class BilinearUpsample(nn.ConvTranspose2d):
+class FullPrecisionConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution in the precision of its weight, under autocast too.
+
+    In bf16 it would be slower on most CPUs, and its answers are the final ones.
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Upsample (N, C, H, W), or (C, H, W)."""
+        device = input.device.type
+        if not torch.amp.is_autocast_available(device):  # such as "meta"
+            return super().forward(input, output_size)
+        with torch.autocast(device, enabled=False):
+            return super().forward(input.to(self.weight.dtype), output_size)
+
+
+class BilinearUpsample(FullPrecisionConvTranspose2d):
     """Make (N, channels, H, W) ``stride`` times as large, each channel for itself.
 
     A transposed convolution that starts as bilinear interpolation, and stays it unless
@@ -77,15 +92,6 @@ class BilinearUpsample(nn.ConvTranspose2d):
         """Make the weight bilinear (again)."""
         with torch.no_grad():
             self.weight.copy_(bilinear_kernel(self.kernel_size[0]))
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Upsample (N, C, H, W), or (C, H, W)."""
-        # In bf16 this layer is slower on most CPUs, and its answers are the final ones.
-        device = input.device.type
-        if not torch.amp.is_autocast_available(device):  # such as "meta"
-            return super().forward(input, output_size)
-        with torch.autocast(device, enabled=False):
-            return super().forward(input.to(self.weight.dtype), output_size)
 
 
 def _take_diagonal(

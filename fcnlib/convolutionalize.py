@@ -37,7 +37,7 @@ def linear_to_conv(linear: nn.Linear, channels: int, height: int, width: int) ->
         dtype=linear.weight.dtype,
     )
     with torch.no_grad():
-        conv.weight.copy_(linear.weight.view(conv.weight.shape))
+        conv.weight.copy_(linear.weight.reshape(conv.weight.shape))
         if linear.bias is not None:
             conv.bias.copy_(linear.bias)
     return conv

@@ -145,6 +145,44 @@ def test_without_padding_a_crop_gives_the_same(stride):
     assert torch.allclose(cropped, expected)
 
 
+# --- either of the two kernels that serve a stride
+
+
+@each_stride
+def test_kernel_size(stride):
+    default = BilinearUpsample(3, stride)
+    assert default.kernel_size == (2 * stride - stride % 2,) * 2
+    for kernel_size in (2 * stride - 1, 2 * stride):
+        upsample = BilinearUpsample(3, stride, kernel_size=kernel_size)
+        assert upsample.kernel_size == (kernel_size, kernel_size)
+        assert upsample.padding == ((kernel_size - stride) // 2,) * 2
+        assert torch.allclose(upsample.weight, torch.tensor(kernel_by_hand(kernel_size)))
+        given = BilinearUpsample(3, stride, padding=0, kernel_size=kernel_size)
+        assert given(pictures().float()).shape[-2:] == (
+            4 * stride + kernel_size,
+            6 * stride + kernel_size,
+        )
+
+
+@pytest.mark.parametrize("stride", STRIDES[1:])
+def test_odd_kernel_keeps_the_numbers_and_puts_others_between(stride):
+    """Number m goes to stride * m + stride - 1; straight lines lead from one to the next.
+
+    That is interpolation with aligned corners, which an even kernel never is.
+    """
+    x = pictures()
+    upsample = BilinearUpsample(3, stride, padding=0, kernel_size=2 * stride - 1).double()
+    weight = torch.tensor(kernel_by_hand(2 * stride - 1), dtype=torch.float64)
+    upsample.weight.data.copy_(weight.expand_as(upsample.weight))
+    y = upsample(x)
+    first = stride - 1
+    assert torch.allclose(y[..., first::stride, first::stride][..., :5, :7], x)
+    between = y[..., first : first + 4 * stride + 1, first : first + 6 * stride + 1]
+    size = between.shape[-2:]
+    expected = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+    assert torch.allclose(between, expected)
+
+
 def test_pictures_without_batch_and_batches_without_pictures():
     upsample, x = layer(4), pictures()
     assert torch.allclose(upsample(x[0]), upsample(x)[0])
@@ -300,3 +338,15 @@ def test_refuses(arguments, sentence):
     with pytest.raises(ValueError) as error:
         BilinearUpsample(*arguments)
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("stride", "kernel_size"), [(1, 0), (1, 3), (2, 2), (2, 5), (32, 62), (32, 65), (4, -8)]
+)
+def test_refuses_kernels_for_another_stride(stride, kernel_size):
+    with pytest.raises(ValueError) as error:
+        BilinearUpsample(3, stride, kernel_size=kernel_size)
+    assert str(error.value) == (
+        f"kernel_size must be {2 * stride - 1} or {2 * stride} for stride {stride}, "
+        f"not {kernel_size}."
+    )

@@ -11,10 +11,10 @@ def require_values(network: nn.Module, x: Tensor, stride: int) -> None:
     ``stride`` is that of the coarsest map with BatchNorm behind it, 0 if there is none.
     PyTorch refuses a single value too, but from the depths and without saying what to do.
     """
-    if not (network.training and stride):
+    if not (network.training and stride) or x.ndim != 4:  # Normalize refuses what is no batch
         return
     pictures, _, height, width = x.shape
-    if pictures * math.ceil(height / stride) * math.ceil(width / stride) > 1:
+    if pictures * math.ceil(height / stride) * math.ceil(width / stride) != 1:
         return
     if any(isinstance(module, nn.BatchNorm2d) and module.training for module in network.modules()):
         raise ValueError(

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from fcnlib.models.decoder import FCNDecoder
@@ -77,8 +76,7 @@ def build_model(
     if state is not None and not of_body:
         load(model, state, str(weights))
     model.normalize = Normalize(normalization)
-    # Most CPUs and GPUs convolve faster so, and pictures follow the weights.
-    return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def _check(
@@ -116,12 +114,12 @@ def _body(
     if backbone == "squeezenet1_1":
         return SqueezeNet(width)
     num_classes, cells = 1000, 7
-    if "fc6.weight" in state:
+    if "fc6.weight" in state and state["fc6.weight"].ndim == 4:
         cells = state["fc6.weight"].shape[-1]
     elif {"classifier.0.weight", "classifier.6.weight"} <= state.keys():
         num_classes = len(state["classifier.6.weight"])
         channels = scaled(CHANNELS[-1], width)
-        cells = max(1, math.isqrt(state["classifier.0.weight"].shape[1] // channels))
+        cells = max(1, math.isqrt(state["classifier.0.weight"].shape[-1] // channels))
     return VGG(backbone, num_classes, width, image_size=cells * STRIDE)
 
 

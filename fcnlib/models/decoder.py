@@ -43,7 +43,7 @@ class FCNDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of pictures, RGB in 0..1, of any size."""
-        require_values(self, x, self.batch_norm_stride)
+        require_values(self.pretrained_net, x, self.batch_norm_stride)
         height, width = x.shape[-2:]
         *finer, x = self.pretrained_net.maps(self.normalize(x))
         for deconv, bn in (

@@ -43,8 +43,9 @@ class FCN(nn.Module):
     it, with less than 1 where all is trained at once, as in the reference release.
 
     ``geometry`` "paper" pads the picture by 100 and crops; "same" pads so that every map
-    begins where the picture begins, and cuts at the end. ``upsampling`` "bilinear" is fixed,
-    "learned" starts there.
+    begins where the picture begins, and cuts at the end alone (where the kernel of fc6 is
+    even, half a cell at the start too). ``upsampling`` "bilinear" is fixed, "learned" starts
+    there.
 
     The layers bear the paper's names: conv1_1 to conv5_3, fc6, fc7, score_fr, score_pool4,
     score_pool3, upscore2, upscore_pool4, and upscore8, 16 or 32. The classifier's layers are

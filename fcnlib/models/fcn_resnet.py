@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fcnlib.bilinear import bilinear_kernel
+from fcnlib.bilinear import FullPrecisionConvTranspose2d, bilinear_kernel
 from fcnlib.models.batch_norm import require_values
 from fcnlib.models.normalization import Normalize
 from fcnlib.models.resnet import ResNet
@@ -29,7 +29,7 @@ class FCNResNet18(nn.Module):
         self.normalize = Normalize()
         self.backbone = backbone
         self.final_conv = nn.Conv2d(backbone.channels[-1], num_classes, kernel_size=1)
-        self.transpose_conv = nn.ConvTranspose2d(
+        self.transpose_conv = FullPrecisionConvTranspose2d(
             num_classes, num_classes, 2 * D2L_STRIDE, stride=D2L_STRIDE, padding=D2L_STRIDE // 2
         )
         nn.init.zeros_(self.transpose_conv.weight)

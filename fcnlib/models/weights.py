@@ -1,7 +1,7 @@
 """Weights: from ImageNet, from a file, from published FCNs, from a coarser network."""
 
+import copy
 import hashlib
-import pickle
 from pathlib import Path
 
 import torch
@@ -19,9 +19,6 @@ from fcnlib.models.normalization import (
 )
 
 State = dict[str, Tensor]
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
-"""What PyTorch raises for a file that is not there, cut short, or something else."""
-
 KNOWN_FILES = {
     # SHA-256 of a file -> what its numbers expect; all others expect what torchvision's do.
     # squeezenet1_1_caffe_notop.pth:
@@ -39,15 +36,15 @@ def imagenet_weights(backbone: str) -> State:
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except UNREADABLE as error:
+    except Exception as error:  # of a damaged file, PyTorch raises nearly anything
         if place.exists():
             raise WeightsError(
                 f"{place} is damaged: delete it, and it is downloaded again."
             ) from error
         raise WeightsError(
             f"The ImageNet weights of {backbone} cannot be downloaded from {weights.url} "
-            f"({_one_line(error)}): put that file into {place.parent}, or give a file of your "
-            "own as weights, or none."
+            f"({_one_line(error)}): put that file into {place.parent}, give another file as "
+            "weights, or go on without pretrained weights (weights=None)."
         ) from error
 
 
@@ -62,11 +59,13 @@ def read_weights(path: str | Path) -> tuple[State, Normalization]:
         raise WeightsError(f"{path}: there is no such file of weights.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except Exception as error:  # as above
         raise WeightsError(
             f"{path} cannot be read as weights: it is damaged, or holds more than tensors."
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise WeightsError(
             f"{path} is not a state_dict: save model.state_dict(), names and tensors alone."
         )
@@ -76,10 +75,13 @@ def read_weights(path: str | Path) -> tuple[State, Normalization]:
 
 
 def load(module: nn.Module, state: State, source: str) -> None:
-    """Load a state_dict that must fit; raise WeightsError, naming ``source``, if it does not."""
+    """Load a state_dict that must fit; raise WeightsError, naming ``source``, if it does not.
+
+    What fits may be loaded all the same.
+    """
     try:
         module.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = _one_line(str(error).partition("\n")[2] or error)
         raise WeightsError(f"{source} does not fit this network: {reason}") from error
 
@@ -89,13 +91,19 @@ def load_reference_weights(model: FCN, state_dict: State) -> FCN:
 
     The model, over "vgg16", then expects what those weights expect (BGR in 0..255 less a mean;
     it converts the caller's RGB in 0..1 itself), and in geometry "paper" its logits are
-    theirs. Returns the model. Raises WeightsError when the weights do not fit.
+    theirs. Returns the model. Raises WeightsError when the weights do not fit, and leaves the
+    model as it was.
     """
     # Theirs has one name for the only upsampling of FCN-32s.
     renamed = {
         name.replace("upscore.", "upscore32."): numbers for name, numbers in state_dict.items()
     }
-    load(model, renamed, "The reference state_dict")
+    before = copy.deepcopy(model.state_dict())
+    try:
+        load(model, renamed, "The reference state_dict")
+    except WeightsError:
+        model.load_state_dict(before)
+        raise
     _expect(model, CAFFE)
     return model
 
@@ -119,6 +127,12 @@ def init_from(model: FCN, source: FCN) -> FCN:
                 f"the source, {found} in the model. They may differ in their skips alone."
             )
         copied[name] = numbers
+    for name in ours:
+        if name not in copied and not name.startswith(("score_", "upscore")):
+            raise WeightsError(
+                f"The model cannot start from this source: {name} is missing in the source. "
+                "They may differ in their skips alone."
+            )
     model.load_state_dict(copied, strict=False)
     _expect(model, source.normalize.normalization)
     return model
