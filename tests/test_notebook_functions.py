@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from convolutionalize_cases import check_linear_to_conv, check_wrong_number_of_inputs
+from convolutionalize_cases import shapes as map_shapes
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from notebook_tools import ROOT, functions_of
 from transposed_cases import SAME_CASES, Case, assert_same_as_pytorch, cases
 
@@ -14,6 +17,7 @@ from fcnlib import transposed_conv
 from fcnlib.bilinear import bilinear_kernel
 from fcnlib.data import SegmentationFolder, labels_from_colors, voc_colormap
 from fcnlib.geometry import PICTURE, Layer
+from fcnlib.models.vgg import CHANNELS, CONVOLUTIONS, VGGFeatures
 
 
 def of(name: str) -> dict:
@@ -78,6 +82,27 @@ def test_04_builds_the_bilinear_kernel_of_the_library():
     built = of("04_upsampling.ipynb")["bilinear_kernel"]
     for size in range(1, 66):
         torch.testing.assert_close(built(size).double(), bilinear_kernel(size).double())
+
+
+BUILT_IN_05 = of("05_from_classifier_to_fcn.ipynb")
+
+
+@settings(SAME_CASES, max_examples=100)
+@given(shape=map_shapes, bias=st.booleans(), seed=st.integers(0, 2**32 - 1))
+def test_05_builds_the_convolution_of_a_layer(shape: tuple, bias: bool, seed: int):
+    check_linear_to_conv(BUILT_IN_05["linear_to_conv"], shape, bias, seed)
+
+
+def test_05_refuses_a_wrong_number_of_inputs():
+    check_wrong_number_of_inputs(BUILT_IN_05["linear_to_conv"])
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_05_builds_the_vgg_of_the_library(name: str):
+    with torch.device("meta"):
+        built = BUILT_IN_05["vgg_features"](CONVOLUTIONS[name], CHANNELS)
+        library = VGGFeatures(name).features
+    assert [str(layer) for layer in built] == [str(layer) for layer in library]
 
 
 def test_06_builds_the_rules_of_the_library():
