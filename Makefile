@@ -29,7 +29,7 @@ test: lint  ## check everything, every notebook and solution included
 	$(PYTEST) --nbval notebooks --nbval-current-env --nbval-cell-timeout 600 \
 	  --nbval-sanitize-with tests/nbval_sanitize.cfg
 
-test-fast: lint  ## check what takes less than a minute
+test-fast: lint  ## check what takes about a minute
 	$(PYTEST) tests -m "not slow"
 
 lint: .venv/ready  ## check style and types

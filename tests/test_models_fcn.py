@@ -221,6 +221,7 @@ def test_a_shifted_picture_shifts_the_logits(name, backbone, geometry, stride, a
     assert (shifted - logits.roll(stride - 1, axis)).abs().max() > spread / 100
 
 
+@pytest.mark.slow
 @each_name
 @pytest.mark.parametrize(("backbone", "stride"), [("vgg11", 32), ("squeezenet1_1", 16)])
 @torch.no_grad()

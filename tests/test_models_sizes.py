@@ -58,6 +58,7 @@ def test_sizes_hold_what_they_promise():
     assert sum(w == 35 for _, w in SIZES) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backbone", "geometry"), CASES)
 def test_every_size(name, backbone, geometry):
     network = randomise(tiny(name, backbone, geometry))
