@@ -1,7 +1,8 @@
 """The networks beside their published forms: time, memory, and agreement of the answers.
 
     python benchmarks/models.py [THREADS] [--rounds N] [--batch N ...] [--only PART ...]
-                                (default: 2 threads, 5 rounds, batches of 1 and 4, all parts)
+                                (default: 2 threads, 5 rounds, batches of 1 and 4, all parts;
+                                that takes about 15 minutes)
 
 fcn8s: FCN-8s over VGG16, 21 classes, 375 x 500. The published form is typed out below: pad
 100, dense deconvolutions, which its optimiser leaves out while their gradients are computed all
