@@ -11,3 +11,11 @@ class DataError(UserError):
 
 class WeightsError(UserError):
     """A file of weights is missing, damaged, or of another network."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or cannot be written."""
+
+
+class RunError(UserError):
+    """A run cannot begin, go on, or write."""

@@ -6,7 +6,7 @@ import pytest
 
 from fcnlib.cli import main
 from fcnlib.course import report
-from fcnlib.data import DataError, data_dir, find_voc
+from fcnlib.data import DataError, data_dir, download, find_voc
 
 
 @pytest.mark.parametrize("command", [[], ["doctor"], ["data"], ["data", "check"], ["data", "voc"]])
@@ -67,8 +67,12 @@ def test_voc_is_found_in_its_two_places(monkeypatch, tmp_path, voc_folder, capsy
     monkeypatch.setenv("FCN_DATA", str(tmp_path / "data"))
     assert data_dir() == tmp_path / "data"
     assert find_voc() is None
-    assert main(["data", "voc"]) == 1
-    assert capsys.readouterr().err.startswith("fcn: PASCAL VOC 2012 is not found: ")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(download, "_check_space", lambda *sizes: None)
+    assert main(["data", "voc", "--mirror", "http://127.0.0.1:1/voc.tar"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("fcn: VOCtrainval_11-May-2012.tar cannot be downloaded (http://127.0")
     monkeypatch.setenv("FCN_VOC", str(voc_folder))
     assert find_voc() == voc_folder
     assert main(["data", "voc"]) == 0

@@ -7,7 +7,14 @@ from PIL import Image
 from torchvision.datasets import VOCSegmentation
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from fcnlib.data import VOC_CLASSES, SegmentationFolder, read_image, read_labels, save_labels
+from fcnlib.data import (
+    VOC_CLASSES,
+    DataError,
+    SegmentationFolder,
+    read_image,
+    read_labels,
+    save_labels,
+)
 from fcnlib.data.check import check_folder
 
 
@@ -95,6 +102,59 @@ def test_the_animal_subset_is_whole_and_its_frequencies_are_right(real_data):
     assert len(masks) == 899
     assert np.array_equal(report.pixels, counts)
     assert np.array_equal(report.pictures, pictures)
+
+
+# --- some of the classes
+
+
+def test_some_classes_in_another_order_and_all_others_void(voc_folder):
+    numbers = {"person": 15, "background": 0, "cat": 8}
+    whole = SegmentationFolder(voc_folder, "train")
+    some = SegmentationFolder(voc_folder, "train", classes=list(numbers))
+    assert some.classes == ("person", "background", "cat")
+    assert some.numbers == (15, 0, 8)
+    assert some.all_classes == VOC_CLASSES
+    assert whole.numbers == tuple(range(21))
+    for (image, labels), (same, kept) in zip(whole, some, strict=True):
+        assert torch.equal(image, same)
+        assert type(kept) is type(labels)
+        assert kept.dtype == torch.uint8
+        expected = np.full(labels.shape, 255)
+        for label, number in enumerate(numbers.values()):
+            expected[labels.numpy() == number] = label
+        assert np.array_equal(kept, expected)
+        assert set(kept.unique().tolist()) == {1, 2, 255}
+
+
+def test_transforms_get_the_new_labels(voc_folder):
+    folder = SegmentationFolder(voc_folder, "train", lambda image, labels: labels, ["sheep", "cat"])
+    assert set(folder[0].unique().tolist()) == {1, 255}
+
+
+def test_classes_of_labels_txt_can_be_chosen_too(voc_folder):
+    names = [f"class {k}" for k in range(21)]
+    (voc_folder / "labels.txt").write_text("\n".join(names))
+    folder = SegmentationFolder(voc_folder, "val", classes=("class 20", "class 8"))
+    assert folder.numbers == (20, 8)
+    assert set(folder[0][1].unique().tolist()) == {0, 1, 255}
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["cat", "unicorn"], r"voc has no class 'unicorn': its classes are background, .*\.$"),
+        (["cat", "dog", "cat"], r"^The class 'cat' is named twice: name each class once\.$"),
+    ],
+)
+def test_classes_that_are_not_there_or_twice(voc_folder, names, sentence):
+    with pytest.raises(DataError, match=sentence):
+        SegmentationFolder(voc_folder, "train", classes=names)
+
+
+def test_a_label_too_large_is_found_whatever_the_classes(voc_folder):
+    save_labels(voc_folder / "SegmentationClass" / "a.png", np.full((10, 12), 21))
+    with pytest.raises(DataError, match="holds the label 21"):
+        SegmentationFolder(voc_folder, "train", classes=["cat"])[0]
 
 
 # --- pictures as people have them

@@ -1,5 +1,6 @@
 """Data: the VOC-layout reader, labels and palette, joint transforms, embedded scenes."""
 
+from fcnlib.data.download import download_voc
 from fcnlib.data.folder import SegmentationFolder, read_image, read_labels
 from fcnlib.data.labels import (
     VOC_CLASSES,
@@ -23,6 +24,7 @@ __all__ = [
     "SegmentationFolder",
     "colorize",
     "data_dir",
+    "download_voc",
     "find_voc",
     "labels_from_colors",
     "read_image",

@@ -1,11 +1,13 @@
 """The reader of folders in PASCAL VOC layout."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
@@ -60,6 +62,9 @@ class SegmentationFolder(Dataset[tuple[Any, Any]]):
 
     An item is (image, labels): (3, H, W) and (H, W), both uint8, labels 0..K-1 or 255
     for void; or what ``transforms(image, labels)`` makes of them. Raises DataError.
+
+    ``classes`` names the classes to keep: label k is the k-th of them, all others become
+    void. ``numbers`` holds the labels that they have in the masks.
     """
 
     def __init__(
@@ -67,11 +72,16 @@ class SegmentationFolder(Dataset[tuple[Any, Any]]):
         root: str | Path,
         split: str,
         transforms: Callable[[tv_tensors.Image, tv_tensors.Mask], Any] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         self.root = Path(root)
         self.split = split
         self.transforms = transforms
-        self.classes = read_classes(self.root)
+        self.all_classes = read_classes(self.root)
+        self.classes = self.all_classes if classes is None else tuple(classes)
+        self.numbers = find_classes(self.classes, self.all_classes, str(self.root))
+        self._new_labels = torch.full((256,), VOID, dtype=torch.uint8)
+        self._new_labels[list(self.numbers)] = torch.arange(len(self.numbers), dtype=torch.uint8)
         self.ids = read_ids(self.root, split)
         self.image_paths, self.label_paths = find_pairs(self.root, self.ids)
         for path in self.image_paths + self.label_paths:
@@ -83,8 +93,10 @@ class SegmentationFolder(Dataset[tuple[Any, Any]]):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         image = read_image(self.image_paths[index])
-        labels = read_labels(self.label_paths[index], len(self.classes))
+        labels = read_labels(self.label_paths[index], len(self.all_classes))
         check_sizes(self.label_paths[index], image, labels)
+        if self.classes != self.all_classes:
+            labels = tv_tensors.wrap(self._new_labels[labels.long()], like=labels)
         if self.transforms is None:
             return image, labels
         return self.transforms(image, labels)
@@ -102,6 +114,16 @@ def read_classes(root: Path) -> tuple[str, ...]:
             f"{path} names {len(names)} classes, but a mask can hold {VOID} at most: merge classes."
         )
     return tuple(names)
+
+
+def find_classes(names: Sequence[str], known: Sequence[str], where: str) -> tuple[int, ...]:
+    """Return the places of class names among the known ones. Raises DataError."""
+    for name in names:
+        if name not in known:
+            raise DataError(f"{where} has no class {name!r}: its classes are {', '.join(known)}.")
+        if list(names).count(name) > 1:
+            raise DataError(f"The class {name!r} is named twice: name each class once.")
+    return tuple(known.index(name) for name in names)
 
 
 def read_ids(root: Path, split: str) -> list[str]:
@@ -187,14 +209,39 @@ def _read_bytes(path: str | Path) -> bytes:
 def _decode(path: str | Path) -> Image.Image:
     data = _read_bytes(path)
     try:
-        picture = Image.open(io.BytesIO(data))
+        with _any_size():
+            picture = Image.open(io.BytesIO(data))
+        _check_memory(picture, path)
         picture.load()
         return picture
+    except DataError:
+        raise
     except UnidentifiedImageError:
         reason = "no known format"
     except Exception as error:  # decoders raise many kinds for damaged bytes
         reason = str(error)
     raise DataError(f"{path} is damaged or no picture ({reason}): copy it again from its source.")
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Have Pillow open pictures of more than 89 megapixels, such as aerial ones."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_memory(picture: Image.Image, path: str | Path) -> None:
+    """Raise DataError for a large picture that the memory cannot hold several times over."""
+    width, height = picture.size
+    needed = 24 * width * height
+    if needed > 2**30 and needed > psutil.virtual_memory().available:
+        raise DataError(
+            f"{path} has {width} x {height} pixels, which would take {needed / 1e9:.0f} GB of "
+            "memory: cut it into parts."
+        )
 
 
 def _upright_rgb(picture: Image.Image, path: str | Path) -> Image.Image:
