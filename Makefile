@@ -44,6 +44,7 @@ bench: .venv/ready  ## compare fcnlib with its peers
 	.venv/bin/python benchmarks/reader.py
 	.venv/bin/python benchmarks/transposed_conv.py
 	.venv/bin/python benchmarks/models.py
+	.venv/bin/python benchmarks/training.py
 
 lock: .venv/ready  ## write requirements.lock again after a change in pyproject.toml
 	$(RUN) uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \

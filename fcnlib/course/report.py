@@ -118,7 +118,7 @@ def _data() -> list[Finding]:
     except DataError as error:
         return [shapes, Finding("VOC 2012", "not found", ok=False, advice=str(error))]
     if root is None:
-        advice = "fine; to use your copy, set FCN_VOC to the folder that holds JPEGImages"
+        advice = "fine; for real pictures: fcn data voc"
         return [shapes, Finding("VOC 2012", "not found", advice=advice)]
     return [shapes, Finding("VOC 2012", f"found in {_short(root)}")]
 

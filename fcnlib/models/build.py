@@ -37,6 +37,7 @@ def build_model(
     geometry: str = "same",
     upsampling: str = "bilinear",
     width: float = 1.0,
+    fc6_size: int = 7,
 ) -> nn.Module:
     """Return a network: pictures (N, 3, H, W), RGB in 0..1 -> logits (N, num_classes, H, W).
 
@@ -50,7 +51,8 @@ def build_model(
 
     ``geometry``: "same" or, for fcn32s to fcn8s_atonce, "paper" (pad 100 and crop).
     ``upsampling``: "bilinear", fixed, or "learned"; fcn_decoder always learns its own and
-    fcn_resnet50 always interpolates. ``width`` scales all channels.
+    fcn_resnet50 always interpolates. ``width`` scales all channels. ``fc6_size`` is the side of
+    fc6's kernel over a VGG, 7 for classifiers of 224 pixels; given weights have their own.
 
     Raises ValueError for arguments that do not go together, and WeightsError, a ValueError,
     for weights that cannot be had or do not fit.
@@ -65,7 +67,7 @@ def build_model(
     elif weights is not None:
         state, normalization = read_weights(weights)
 
-    body = _body(name, backbone, width, state or {})
+    body = _body(name, backbone, width, fc6_size, state or {})
     first_layer = "conv1.weight" if isinstance(body, ResNet) else "features.0.weight"
     of_body = state is not None and first_layer in state
     if state is not None and of_body:
@@ -102,7 +104,7 @@ def _check(
 
 
 def _body(
-    name: str, backbone: str, width: float, state: State
+    name: str, backbone: str, width: float, fc6_size: int, state: State
 ) -> VGG | VGGFeatures | SqueezeNet | ResNet:
     """Return the backbone, its head of the size that the state has, if it has one."""
     if name == "fcn_resnet18":
@@ -113,7 +115,7 @@ def _body(
         return VGGFeatures(backbone, width, ceil_mode=True)
     if backbone == "squeezenet1_1":
         return SqueezeNet(width)
-    num_classes, cells = 1000, 7
+    num_classes, cells = 1000, fc6_size
     if "fc6.weight" in state and state["fc6.weight"].ndim == 4:
         cells = state["fc6.weight"].shape[-1]
     elif {"classifier.0.weight", "classifier.6.weight"} <= state.keys():

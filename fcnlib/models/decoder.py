@@ -27,6 +27,9 @@ class FCNDecoder(nn.Module):
     network learns with it.
     """
 
+    new_layers = ("deconv", "bn", "classifier")
+    """What no classifier has: the beginnings of these layers' names."""
+
     def __init__(self, encoder: VGGFeatures, num_classes: int = 21, width: float = 1.0) -> None:
         super().__init__()
         self.normalize = Normalize()

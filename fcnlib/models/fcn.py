@@ -52,6 +52,9 @@ class FCN(nn.Module):
     copied. Raises ValueError for another geometry or upsampling.
     """
 
+    new_layers = ("score_", "upscore")
+    """What no classifier has: the beginnings of these layers' names."""
+
     def __init__(
         self,
         classifier: VGG | SqueezeNet,

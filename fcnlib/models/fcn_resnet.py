@@ -24,6 +24,9 @@ class FCNResNet18(nn.Module):
     for others the end is cut. The state_dict of d2l's nn.Sequential loads as it is.
     """
 
+    new_layers = ("final_conv", "transpose_conv")
+    """What no classifier has: the beginnings of these layers' names."""
+
     def __init__(self, backbone: ResNet, num_classes: int = 21, learned: bool = False) -> None:
         super().__init__()
         self.normalize = Normalize()
@@ -57,6 +60,9 @@ class FCNResNet50(nn.Module):
     state_dicts load as they are. It shares the name, but no skip and no transposed
     convolution, with the paper's networks.
     """
+
+    new_layers = ("classifier", "aux_classifier")
+    """What no classifier has: the beginnings of these layers' names."""
 
     def __init__(self, backbone: ResNet, num_classes: int = 21) -> None:
         super().__init__()

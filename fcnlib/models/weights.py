@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fcnlib.errors import WeightsError
@@ -49,16 +50,20 @@ def imagenet_weights(backbone: str) -> State:
 
 
 def read_weights(path: str | Path) -> tuple[State, Normalization]:
-    """Return a state_dict that ``torch.save`` wrote, and the normalisation it expects.
+    """Return a state_dict from a file, and the normalisation it expects.
 
-    Only tensors are read, no code is run. Raises WeightsError for a file that is missing,
-    damaged or holds something else.
+    The file is safetensors' (.safetensors) or was written by ``torch.save``. Only tensors are
+    read, no code is run. Raises WeightsError for a file that is missing, damaged or holds
+    something else.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such file of weights.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # as above
         raise WeightsError(
             f"{path} cannot be read as weights: it is damaged, or holds more than tensors."
@@ -108,17 +113,28 @@ def load_reference_weights(model: FCN, state_dict: State) -> FCN:
     return model
 
 
-def init_from(model: FCN, source: FCN) -> FCN:
-    """Copy all numbers of a coarser network: from FCN-32s to 16s, from 16s to 8s.
+def init_from(model: nn.Module, source: nn.Module) -> nn.Module:
+    """Copy all numbers of the same network or of a coarser one: FCN-32s to 16s, 16s to 8s.
 
     What is new in the model, the score layer of a finer stage, keeps its zeros (section 4.2 of
     the paper). The normalisation is copied too. Returns the model. Raises WeightsError when
     the two differ in anything else.
     """
+    if isinstance(model, FCN) and isinstance(source, FCN):
+        model.load_state_dict(_of_coarser(model, source), strict=False)
+    else:
+        load(model, source.state_dict(), "The source")
+    assert isinstance(source.normalize, Normalize)
+    _expect(model, source.normalize.normalization)
+    return model
+
+
+def _of_coarser(model: FCN, source: FCN) -> State:
+    """Return what the source has for the model. Raises WeightsError where they differ."""
     ours = model.state_dict()
     copied = {}
     for name, numbers in source.state_dict().items():
-        if name.startswith(source.last_upsampling):
+        if name.startswith(f"{source.last_upsampling}.") and name not in ours:
             continue
         if name not in ours or ours[name].shape != numbers.shape:
             found = f"is {tuple(ours[name].shape)}" if name in ours else "is missing"
@@ -133,14 +149,12 @@ def init_from(model: FCN, source: FCN) -> FCN:
                 f"The model cannot start from this source: {name} is missing in the source. "
                 "They may differ in their skips alone."
             )
-    model.load_state_dict(copied, strict=False)
-    _expect(model, source.normalize.normalization)
-    return model
+    return copied
 
 
-def _expect(model: FCN, normalization: Normalization) -> None:
-    device = model.normalize.mean.device
-    model.normalize = Normalize(normalization).to(device)
+def _expect(model: nn.Module, normalization: Normalization) -> None:
+    assert isinstance(model.normalize, Normalize)
+    model.normalize = Normalize(normalization).to(model.normalize.mean.device)
 
 
 def _one_line(message: object, length: int = 200) -> str:

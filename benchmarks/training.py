@@ -1,0 +1,109 @@
+"""How long a training step waits for its data, and what denormal numbers cost.
+
+    python benchmarks/training.py [DIR]    (default: $FCN_VOC or VOC in data/, else shapes)
+
+1. `fcn train` itself, one epoch over 96 pictures, with 0, 1 and 2 reading processes: the share
+   of the time in which the loop waits for a batch, and pictures per second.
+2. Steps of an untrained network with and without torch.set_flush_denormal, which train() sets.
+   Numbers below 1e-38 take a CPU many times as long; a network whose score layers start at zero
+   and whose features fade from layer to layer makes them.
+
+Ways take turns, each in a process of its own, since the setting stays with a process's threads.
+Results are medians, with their range.
+"""
+
+import contextlib
+import io
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fcnlib.data import find_voc, shapes
+from fcnlib.data.folder import read_ids
+from fcnlib.losses import pixel_cross_entropy
+from fcnlib.models import build_model
+from fcnlib.run import read_log
+from fcnlib.training import Settings, train
+
+ROUNDS = 3
+PICTURES = 96
+STEPS = 12
+
+
+def share_waited(root: Path, workers: int) -> tuple[float, float]:
+    """Train for an epoch; return the share of it spent waiting, and pictures per second."""
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        folder = Path(name) / "data"
+        lists = folder / "ImageSets" / "Segmentation"
+        lists.mkdir(parents=True)
+        for part in ("JPEGImages", "SegmentationClass"):
+            (folder / part).symlink_to((root / part).resolve())
+        if (root / "labels.txt").exists():
+            (folder / "labels.txt").symlink_to((root / "labels.txt").resolve())
+        (lists / "train.txt").write_text("\n".join(read_ids(root, "train")[:PICTURES]) + "\n")
+        (lists / "val.txt").write_text(read_ids(root, "val")[0] + "\n")
+        settings = Settings(
+            str(folder), backbone="squeezenet1_1", epochs=1, crop=256, workers=workers
+        )
+        record = read_log(train(settings, Path(name) / "run"))[0]
+    return record["waited_for_data"], record["images_per_second"]
+
+
+def seconds_per_step(flush: bool) -> float:
+    """Return the median of the first steps of an untrained FCN-32s."""
+    torch.set_flush_denormal(flush)
+    torch.manual_seed(0)
+    network = build_model("fcn32s", 8, "vgg11", width=0.25).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    images, labels = torch.rand(4, 3, 160, 160), torch.randint(8, (4, 160, 160))
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        pixel_cross_entropy(network(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def in_turns(ways: dict[str, tuple[Callable[..., Any], tuple]]) -> dict[str, list[Any]]:
+    """Run each way ROUNDS times, in turns, each time in a new process."""
+    results: dict[str, list[Any]] = {name: [] for name in ways}
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as processes:
+        for _ in range(ROUNDS):
+            for name, (function, arguments) in ways.items():
+                results[name].append(processes.submit(function, *arguments).result())
+    return results
+
+
+def spread(values: list[float], form: str) -> str:
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def main() -> None:
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else find_voc() or shapes()
+    print(f"{PICTURES} pictures of {root.name}, {torch.get_num_threads()} threads")
+    waits = in_turns({f"{n} workers": (share_waited, (root, n)) for n in (0, 1, 2)})
+    for name, rounds in waits.items():
+        shares, speeds = zip(*rounds, strict=True)
+        print(f"{name}: waits {spread(shares, '.1%')}, {spread(speeds, '.1f')} pictures/s")
+    ways = {"denormals kept": (seconds_per_step, (False,)), "set to 0": (seconds_per_step, (True,))}
+    steps = in_turns(ways)
+    for name, times in steps.items():
+        print(f"{name}: {spread([1000 * t for t in times], '.0f')} ms a step")
+    ratios = [a / b for a, b in zip(*steps.values(), strict=True)]
+    print(f"ratio: {spread(ratios, '.2f')}")
+
+
+if __name__ == "__main__":
+    main()

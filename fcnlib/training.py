@@ -1,0 +1,448 @@
+"""Training: the loop, and around it what makes a run safe to break off and to repeat.
+
+Everything random follows from the seed and the number of the epoch, so a run that goes on after
+a break at the newest checkpoint ends, on a CPU, bit for bit where an unbroken one does.
+"""
+
+import math
+import operator
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from tqdm import tqdm
+
+from fcnlib.checkpoint import (
+    Checkpoint,
+    Classes,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from fcnlib.data.folder import SegmentationFolder
+from fcnlib.data.labels import VOID
+from fcnlib.data.loader import epoch_batches, mixed_seed, train_loader
+from fcnlib.data.transforms import to_float
+from fcnlib.errors import CheckpointError, RunError, UserError
+from fcnlib.evaluation import evaluate, scores
+from fcnlib.losses import segmentation_loss
+from fcnlib.models import FCNResNet50, build_model, init_from
+from fcnlib.precision import auto_dtype, auto_memory_format
+from fcnlib.prediction import evaluating
+from fcnlib.processes import this_process
+from fcnlib.recipes import RECIPES, set_rate
+from fcnlib.run import LOG, Log, only_writer, read_log, save_samples
+
+NUM_SAMPLES = 4
+NETWORK = ("backbone", "geometry", "upsampling", "width")  # what --init-from hands on
+PRECISIONS = {"auto": "", "fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's words
+MOMENTS = {SGD: ("momentum_buffer",), AdamW: ("step", "exp_avg", "exp_avg_sq")}
+LARGEST = 2**63  # PyTorch takes no seed beyond; no other number is anywhere near
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what a run computes. None: what the recipe, network or data says."""
+
+    data: str
+    model: str = "fcn8s"
+    backbone: str | None = None
+    weights: str | None = None
+    init_from: str | None = None
+    geometry: str = "same"
+    upsampling: str = "bilinear"
+    width: float = 1.0
+    classes: tuple[str, ...] | None = None
+    recipe: str = "modern"
+    epochs: int = 20
+    batch_size: int | None = None
+    crop: int | None = None
+    scale: tuple[float, float] = (0.5, 2.0)
+    dropout: float | None = None
+    lr: float | None = None
+    pretrained_factor: float = 0.1
+    precision: str = "auto"
+    seed: int = 0
+    evaluate_every: int = 1
+    workers: int = 2
+
+    def complete(self) -> "Settings":
+        """Return the settings without None where the recipe has a number. Raises RunError."""
+        for name, known in (("recipe", RECIPES), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise RunError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+        recipe = RECIPES[self.recipe]
+        low, high = self.scale
+        whole = replace(
+            self,
+            data=str(self.data),  # may have been a Path, as the next two
+            weights=None if self.weights is None else str(self.weights),
+            init_from=None if self.init_from is None else str(self.init_from),
+            classes=None if self.classes is None else tuple(self.classes),
+            scale=(low, high),
+            lr=recipe.lr_of_stage.get(self.model, recipe.lr) if self.lr is None else self.lr,
+            batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
+            crop=recipe.crop if self.crop is None else self.crop,
+        )
+        if self.weights is not None and self.init_from is not None:
+            raise RunError("Give either weights or a run to start from (init_from), not both.")
+        for name in ("epochs", "batch_size", "crop", "seed", "evaluate_every", "workers"):
+            operator.index(getattr(whole, name))
+        for name in ("epochs", "batch_size", "lr", "width", "evaluate_every"):
+            if not 0 < getattr(whole, name) < LARGEST:
+                raise RunError(
+                    f"{name} must be more than 0, and finite: not {getattr(whole, name)}."
+                )
+        for name in ("crop", "seed", "workers", "pretrained_factor"):
+            if not 0 <= getattr(whole, name) < LARGEST:
+                raise RunError(f"{name} must be 0 or more, and finite: not {getattr(whole, name)}.")
+        if not 0 < low <= high < LARGEST:
+            raise RunError(f"scale must be two factors, the smaller first, not {low} {high}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise RunError(f"dropout must be at least 0 and less than 1, not {self.dropout}.")
+        return whole
+
+
+def settings_for(run: str | Path, given: dict[str, Any], resume: bool) -> Settings:
+    """Return the settings of a run: what is given, else what an earlier run says.
+
+    A run that goes on has its own settings; one that starts from another run has that run's
+    network and classes. Raises RunError if no data is given.
+    """
+    known: dict[str, Any] = {}
+    if resume and find_checkpoint(run):
+        known = dict(load_checkpoint(run).settings)
+    elif source := given.get("init_from"):
+        checkpoint = load_checkpoint(source)
+        known = {name: checkpoint.model[name] for name in NETWORK if name in checkpoint.model}
+        known["classes"] = checkpoint.classes.names
+    known |= given
+    if "data" not in known:
+        raise RunError("There is no data to train on: name its folder (--data).")
+    return _settings(known, run)
+
+
+def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
+    """Train a network as the settings say, into the folder ``out``; return that folder.
+
+    Works in one process, and in several that ``accelerate launch`` or ``torchrun`` started:
+    they share each batch. Raises UserError: for settings, data or weights that cannot be used,
+    for a folder that holds another run, for a loss that is no number, for a full disk. All
+    epochs that were finished before stay in the folder, and ``resume`` goes on there.
+    """
+    torch.set_flush_denormal(True)  # numbers near 0 would make an untrained network slow
+    settings = settings.complete()
+    run = Path(out)
+    accelerator = _accelerator(settings.precision)
+    try:
+        with only_writer(run) if accelerator.is_main_process else nullcontext():
+            trainer = _Trainer(settings, run, resume, accelerator)
+            accelerator.wait_for_everyone()  # all have seen what was there before anyone writes
+            trainer.run_epochs()
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"The memory of {accelerator.device} is full: choose a smaller batch or crop."
+        ) from error
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise RunError(
+            "A process that read pictures was killed, as where memory is short: go on with "
+            "--resume --workers 0."
+        ) from error
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or run} cannot be written ({error.strerror or error}): mend that or "
+            "choose another folder, then go on with --resume."
+        ) from error
+    return run
+
+
+class _Trainer:
+    """A run under way: the network, what steps it, and its data."""
+
+    def __init__(
+        self, settings: Settings, run: Path, resume: bool, accelerator: Accelerator
+    ) -> None:
+        self.settings, self.run, self.accelerator = settings, run, accelerator
+        assert settings.batch_size and settings.crop is not None and settings.lr
+        self.batch_size, self.lr = settings.batch_size, settings.lr
+        self.recipe = RECIPES[settings.recipe]
+        transforms = self.recipe.transforms(settings.crop, settings.scale)
+        self.data = SegmentationFolder(settings.data, "train", transforms, settings.classes)
+        self.val_data = SegmentationFolder(settings.data, "val", to_float(), settings.classes)
+        self.loader = train_loader(
+            self.data,
+            settings.batch_size,
+            settings.seed,
+            settings.workers,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        self.checkpoint, network = _begin(settings, run, resume, self.data)
+        self.auxiliary = isinstance(network, FCNResNet50)
+        for layer in network.modules():
+            if isinstance(layer, nn.Dropout) and settings.dropout is not None:
+                layer.p = settings.dropout
+        self.memory_format = auto_memory_format(accelerator.device)
+        network = network.to(accelerator.device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        pretrained = settings.weights is not None or settings.init_from is not None
+        optimizer = self.recipe.optimizer(
+            network, settings.lr, settings.pretrained_factor if pretrained else 1.0
+        )
+        if self.checkpoint.epoch > 0:
+            _load_optimizer(optimizer, self.checkpoint)
+        self.model, self.optimizer = accelerator.prepare(network, optimizer)
+
+    def run_epochs(self) -> None:
+        """Train until the last epoch is done; after each, evaluate, log and save."""
+        first, last = self.checkpoint.epoch + 1, self.settings.epochs
+        with self._log() as log, self._bar() as bar:
+            if find_checkpoint(self.run) is None:
+                self._save(0)
+            for epoch in range(first, last + 1):
+                record = {"epoch": epoch} | self._train_epoch(epoch, bar)
+                if epoch % self.settings.evaluate_every == 0 or epoch == last:
+                    record |= self._evaluate(epoch)
+                if log is not None:
+                    bar.write(_line(record, last))
+                    log.write(record)
+                self._save(epoch)
+
+    def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
+        """Take a step per batch; return the loss per valid pixel, the rate and the speed."""
+        torch.manual_seed(mixed_seed(self.settings.seed, epoch, self.accelerator.process_index))
+        self.model.train()
+        total, pixels, waited = 0.0, 0, 0.0
+        begin = asked = time.perf_counter()
+        for step, (images, labels) in enumerate(epoch_batches(self.loader, epoch)):
+            waited += time.perf_counter() - asked
+            done = (epoch - 1 + (step + 0.5) / len(self.loader)) / self.settings.epochs
+            factor = self.recipe.schedule(done)
+            set_rate(self.optimizer, factor)
+            loss, valid = self._step(images, labels)
+            total, pixels = total + loss, pixels + valid
+            bar.set_postfix_str(f"loss {loss / max(1, valid):.3f}{self._last_score()}", False)
+            bar.update(self.batch_size)
+            asked = time.perf_counter()
+        seconds = time.perf_counter() - begin
+        return {
+            "loss": total / max(1, pixels),
+            "lr": factor * self.lr,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(self.loader) * self.batch_size / seconds, 3),
+            "waited_for_data": round(waited / seconds, 4),
+        }
+
+    def _step(self, images: Tensor, labels: Tensor) -> tuple[float, int]:
+        """Take one step; return the sum of the loss over valid pixels, and their number.
+
+        Both are of the whole batch, which the processes share.
+        """
+        device = self.accelerator.device
+        images = images.to(device, memory_format=self.memory_format, non_blocking=True)
+        labels = labels.to(device, non_blocking=True)
+        try:
+            outputs = self.model(images, auxiliary=True) if self.auxiliary else self.model(images)
+        except ValueError as error:  # such as BatchNorm with a single value
+            raise RunError(str(error)) from error
+        loss = segmentation_loss(outputs, labels, reduction="sum")
+        total, valid = self.accelerator.reduce((loss.detach(), (labels != VOID).sum()), "sum")
+        if not math.isfinite(total):
+            raise RunError(
+                f"The loss became {float(total)}: try a smaller learning rate than "
+                f"{self.settings.lr}, or the precision fp32; epochs that were finished are in "
+                f"{self.run}."
+            )
+        if self.recipe.reduction == "mean":
+            loss = loss / valid.clamp(min=1)
+        # Of several processes' gradients the mean is taken, and the sum is wanted.
+        self.accelerator.backward(loss * self.accelerator.num_processes)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(total), int(valid)
+
+    def _evaluate(self, epoch: int) -> dict[str, Any]:
+        """Return the scores on the split "val"; write a picture of a few predictions."""
+        network = self.accelerator.unwrap_model(self.model)
+        matrix = evaluate(network, self.val_data, workers=self.settings.workers)
+        self.checkpoint.scores = scores(matrix, self.val_data.classes)
+        if self.accelerator.is_main_process:
+            items = [self.val_data[k] for k in range(min(NUM_SAMPLES, len(self.val_data)))]
+            images, labels = zip(*items, strict=True)
+            with evaluating(network):
+                device = self.accelerator.device
+                predictions = [network(image[None].to(device))[0].argmax(0) for image in images]
+            classes = self.checkpoint.classes
+            save_samples(
+                self.run / "samples" / f"epoch-{epoch:04}.png",
+                images,
+                [classes.in_masks(mask) for mask in labels],
+                [classes.in_masks(mask) for mask in predictions],
+                self.val_data.all_classes,
+            )
+        return self.checkpoint.scores
+
+    def _save(self, epoch: int) -> None:
+        if self.accelerator.is_main_process:
+            self.checkpoint.epoch = epoch
+            network = self.accelerator.unwrap_model(self.model)
+            save_checkpoint(self.run, self.checkpoint, network, self.optimizer)
+
+    def _log(self) -> AbstractContextManager[Log | None]:
+        if self.accelerator.is_main_process:
+            return Log(self.run, self.checkpoint.epoch)
+        return nullcontext()
+
+    def _bar(self) -> tqdm:
+        per_epoch = len(self.loader) * self.batch_size
+        return tqdm(
+            total=self.settings.epochs * per_epoch,
+            initial=self.checkpoint.epoch * per_epoch,
+            unit=" images",
+            leave=False,
+            disable=None if self.accelerator.is_main_process else True,
+        )
+
+    def _last_score(self) -> str:
+        score = self.checkpoint.scores.get("mean_iou")
+        return "" if score is None else f", mIoU {score:.3f}"
+
+
+def _begin(
+    settings: Settings, run: Path, resume: bool, data: SegmentationFolder
+) -> tuple[Checkpoint, nn.Module]:
+    """Return where the run stands: a stored checkpoint, or a new one at epoch 0."""
+    if (folder := find_checkpoint(run)) is not None:
+        if not resume:
+            raise RunError(
+                f"{run} holds a run already: add --resume to go on with it, or choose another "
+                "folder."
+            )
+        checkpoint = load_checkpoint(folder)
+        _check_same(_settings(checkpoint.settings, run), settings, run)
+        if checkpoint.classes.names != data.classes:
+            raise RunError(
+                f"The run in {run} has the classes {', '.join(checkpoint.classes.names)}, and "
+                f"{data.root} has {', '.join(data.classes)}: give the data that it began with."
+            )
+        return checkpoint, checkpoint.network()
+    there = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    there = {name for name in there if not name.startswith(".")}
+    if there - ({LOG, "tensorboard"} if resume else set()) or read_log(run):
+        raise RunError(
+            f"{run} is not empty: choose a new folder, or --resume if a run began here and "
+            "wrote no checkpoint yet."
+        )
+    model = {
+        "name": settings.model,
+        "num_classes": len(data.classes),
+        **{name: getattr(settings, name) for name in NETWORK},
+    }
+    classes = Classes(data.classes, data.numbers)
+    checkpoint = Checkpoint(model, classes, settings=asdict(settings))
+    return checkpoint, _new_network(settings, model)
+
+
+def _new_network(settings: Settings, model: dict[str, Any]) -> nn.Module:
+    torch.manual_seed(settings.seed)
+    try:
+        if settings.init_from is None:
+            return build_model(**model, weights=settings.weights)
+        source = load_checkpoint(settings.init_from).network()
+        fc6 = getattr(source, "fc6", None)  # has the size that the classifier's pictures gave it
+        fc6_size = fc6.kernel_size[0] if isinstance(fc6, nn.Conv2d) else 7
+        return init_from(build_model(**model, fc6_size=fc6_size), source)
+    except UserError:
+        raise
+    except ValueError as error:  # arguments that do not go together
+        raise RunError(str(error)) from error
+
+
+def _load_optimizer(optimizer: Optimizer, checkpoint: Checkpoint) -> None:
+    """Load the optimiser's state. Raises CheckpointError where it does not fit."""
+    state = checkpoint.optimizer_state()
+    groups = [{**group, "initial_lr": group["lr"]} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(state)
+        fits = all(
+            found[name] == value
+            for group, found in zip(groups, optimizer.param_groups, strict=True)
+            for name, value in group.items()
+            if name != "lr"
+        ) and all(
+            {name: value.shape for name, value in optimizer.state[parameter].items()}
+            == {
+                name: () if name == "step" else parameter.shape for name in MOMENTS[type(optimizer)]
+            }
+            for group in groups
+            for parameter in group["params"]
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise CheckpointError(
+            f"{checkpoint.folder} holds the optimiser of another network: start a new run with "
+            "--init-from."
+        )
+
+
+def _check_same(stored: Settings, wanted: Settings, run: Path) -> None:
+    """Raise RunError where settings differ that decide what a run computes."""
+    for name, value in asdict(stored.complete()).items():
+        if name not in ("data", "workers") and getattr(wanted, name) != value:
+            raise RunError(
+                f"The run in {run} has {name} {value}, not {getattr(wanted, name)}: leave it "
+                "out to go on, or begin a new run in another folder with --init-from."
+            )
+
+
+def _settings(known: dict[str, Any], where: str | Path) -> Settings:
+    """Return Settings from a dictionary, as JSON keeps it."""
+    tuples = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    try:
+        settings = Settings(**{**known, **tuples})
+        settings.complete()
+        return settings
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where} holds settings that this fcnlib does not know ({error}): begin a new run "
+            "with --init-from."
+        ) from error
+
+
+def _accelerator(precision: str) -> Accelerator:
+    """Return an accelerator. Raises RunError for a precision that the device has not."""
+    device = this_process().device
+    if precision == "auto":
+        precision = "bf16" if auto_dtype(device) == torch.bfloat16 else "fp32"
+    refusal = RunError(f"A {device.type} does not train in {precision} here: choose auto.")
+    if (device.type, precision) == ("cpu", "fp16"):  # accelerate would compute in fp32
+        raise refusal
+    AcceleratorState._reset_state()  # else a second run could not have another precision
+    try:
+        return Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[precision])
+    except ValueError as error:
+        raise refusal from error
+
+
+def _line(record: dict[str, Any], epochs: int) -> str:
+    line = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}"
+    if record.get("mean_iou") is not None:  # None: all pixels were void
+        baseline = record["baseline"]
+        line += (
+            f", mIoU {record['mean_iou']:.3f} (always {baseline['always']} "
+            f"{baseline['mean_iou']:.3f})"
+        )
+    return f"{line}, {record['seconds']:.0f} s"
