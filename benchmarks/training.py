@@ -31,7 +31,8 @@ from fcnlib.data.folder import read_ids
 from fcnlib.losses import pixel_cross_entropy
 from fcnlib.models import build_model
 from fcnlib.run import read_log
-from fcnlib.training import Settings, train
+from fcnlib.settings import Settings
+from fcnlib.training import train
 
 ROUNDS = 3
 PICTURES = 96

@@ -189,7 +189,8 @@ def _data_voc(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from fcnlib.training import settings_for, train
+    from fcnlib.settings import settings_for
+    from fcnlib.training import train
 
     given = {name: value for name, value in vars(options).items() if name != "run"}
     out, resume = given.pop("out"), given.pop("resume", False)

@@ -5,10 +5,9 @@ a break at the newest checkpoint ends, on a CPU, bit for bit where an unbroken o
 """
 
 import math
-import operator
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,94 +38,16 @@ from fcnlib.prediction import evaluating
 from fcnlib.processes import this_process
 from fcnlib.recipes import RECIPES, set_rate
 from fcnlib.run import LOG, Log, only_writer, read_log, save_samples
+from fcnlib.settings import (
+    NETWORK,
+    PRECISIONS,
+    Settings,
+    check_same,
+    settings_from,
+)
 
 NUM_SAMPLES = 4
-NETWORK = ("backbone", "geometry", "upsampling", "width")  # what --init-from hands on
-PRECISIONS = {"auto": "", "fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's words
 MOMENTS = {SGD: ("momentum_buffer",), AdamW: ("step", "exp_avg", "exp_avg_sq")}
-LARGEST = 2**63  # PyTorch takes no seed beyond; no other number is anywhere near
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides what a run computes. None: what the recipe, network or data says."""
-
-    data: str
-    model: str = "fcn8s"
-    backbone: str | None = None
-    weights: str | None = None
-    init_from: str | None = None
-    geometry: str = "same"
-    upsampling: str = "bilinear"
-    width: float = 1.0
-    classes: tuple[str, ...] | None = None
-    recipe: str = "modern"
-    epochs: int = 20
-    batch_size: int | None = None
-    crop: int | None = None
-    scale: tuple[float, float] = (0.5, 2.0)
-    dropout: float | None = None
-    lr: float | None = None
-    pretrained_factor: float = 0.1
-    precision: str = "auto"
-    seed: int = 0
-    evaluate_every: int = 1
-    workers: int = 2
-
-    def complete(self) -> "Settings":
-        """Return the settings without None where the recipe has a number. Raises RunError."""
-        for name, known in (("recipe", RECIPES), ("precision", PRECISIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise RunError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
-        recipe = RECIPES[self.recipe]
-        low, high = self.scale
-        whole = replace(
-            self,
-            data=str(self.data),  # may have been a Path, as the next two
-            weights=None if self.weights is None else str(self.weights),
-            init_from=None if self.init_from is None else str(self.init_from),
-            classes=None if self.classes is None else tuple(self.classes),
-            scale=(low, high),
-            lr=recipe.lr_of_stage.get(self.model, recipe.lr) if self.lr is None else self.lr,
-            batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
-            crop=recipe.crop if self.crop is None else self.crop,
-        )
-        if self.weights is not None and self.init_from is not None:
-            raise RunError("Give either weights or a run to start from (init_from), not both.")
-        for name in ("epochs", "batch_size", "crop", "seed", "evaluate_every", "workers"):
-            operator.index(getattr(whole, name))
-        for name in ("epochs", "batch_size", "lr", "width", "evaluate_every"):
-            if not 0 < getattr(whole, name) < LARGEST:
-                raise RunError(
-                    f"{name} must be more than 0, and finite: not {getattr(whole, name)}."
-                )
-        for name in ("crop", "seed", "workers", "pretrained_factor"):
-            if not 0 <= getattr(whole, name) < LARGEST:
-                raise RunError(f"{name} must be 0 or more, and finite: not {getattr(whole, name)}.")
-        if not 0 < low <= high < LARGEST:
-            raise RunError(f"scale must be two factors, the smaller first, not {low} {high}.")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise RunError(f"dropout must be at least 0 and less than 1, not {self.dropout}.")
-        return whole
-
-
-def settings_for(run: str | Path, given: dict[str, Any], resume: bool) -> Settings:
-    """Return the settings of a run: what is given, else what an earlier run says.
-
-    A run that goes on has its own settings; one that starts from another run has that run's
-    network and classes. Raises RunError if no data is given.
-    """
-    known: dict[str, Any] = {}
-    if resume and find_checkpoint(run):
-        known = dict(load_checkpoint(run).settings)
-    elif source := given.get("init_from"):
-        checkpoint = load_checkpoint(source)
-        known = {name: checkpoint.model[name] for name in NETWORK if name in checkpoint.model}
-        known["classes"] = checkpoint.classes.names
-    known |= given
-    if "data" not in known:
-        raise RunError("There is no data to train on: name its folder (--data).")
-    return _settings(known, run)
 
 
 def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
@@ -329,7 +250,7 @@ def _begin(
                 "folder."
             )
         checkpoint = load_checkpoint(folder)
-        _check_same(_settings(checkpoint.settings, run), settings, run)
+        check_same(settings_from(checkpoint.settings, run), settings, run)
         if checkpoint.classes.names != data.classes:
             raise RunError(
                 f"The run in {run} has the classes {', '.join(checkpoint.classes.names)}, and "
@@ -394,32 +315,6 @@ def _load_optimizer(optimizer: Optimizer, checkpoint: Checkpoint) -> None:
             f"{checkpoint.folder} holds the optimiser of another network: start a new run with "
             "--init-from."
         )
-
-
-def _check_same(stored: Settings, wanted: Settings, run: Path) -> None:
-    """Raise RunError where settings differ that decide what a run computes."""
-    for name, value in asdict(stored.complete()).items():
-        if name not in ("data", "workers") and getattr(wanted, name) != value:
-            raise RunError(
-                f"The run in {run} has {name} {value}, not {getattr(wanted, name)}: leave it "
-                "out to go on, or begin a new run in another folder with --init-from."
-            )
-
-
-def _settings(known: dict[str, Any], where: str | Path) -> Settings:
-    """Return Settings from a dictionary, as JSON keeps it."""
-    tuples = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-    try:
-        settings = Settings(**{**known, **tuples})
-        settings.complete()
-        return settings
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{where} holds settings that this fcnlib does not know ({error}): begin a new run "
-            "with --init-from."
-        ) from error
 
 
 def _accelerator(precision: str) -> Accelerator:

@@ -21,7 +21,7 @@ from fcnlib.cli import main
 from fcnlib.data import SegmentationFolder, read_labels, save_labels, to_float, voc_colormap
 from fcnlib.evaluation import evaluate, scores
 from fcnlib.models.build import BACKBONES
-from fcnlib.training import Settings
+from fcnlib.settings import Settings
 
 COMMANDS = ("train", "evaluate", "predict", "export", "plot")
 NAMES = ("background", *(f"part {k}" for k in range(1, 12)))

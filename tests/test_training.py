@@ -33,7 +33,8 @@ from fcnlib.models import CAFFE, Normalize, build_model
 from fcnlib.precision import auto_memory_format
 from fcnlib.recipes import RECIPES, set_rate
 from fcnlib.run import LOG, read_log
-from fcnlib.training import Settings, settings_for, train
+from fcnlib.settings import Settings, settings_for
+from fcnlib.training import train
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from fcnlib.checkpoint import find_checkpoint, load_checkpoint
 from fcnlib.cli import main
 from fcnlib.data import SegmentationFolder, to_float
 from fcnlib.evaluation import evaluate
-from fcnlib.training import Settings
+from fcnlib.settings import Settings
 
 SAME = {"dropout": 0.0, "batch_size": 4, "evaluate_every": 2}
 """Each process draws its own dropout; with BatchNorm, too, two would differ from one."""

@@ -21,7 +21,8 @@ from fcnlib.data import save_labels
 from fcnlib.errors import UserError
 from fcnlib.models.weights import read_weights
 from fcnlib.run import read_log
-from fcnlib.training import Settings, train
+from fcnlib.settings import Settings
+from fcnlib.training import train
 
 os.environ["ACCELERATE_USE_CPU"] = "true"  # numbers are compared bit for bit
 
