@@ -10,13 +10,15 @@ from convolutionalize_cases import check_linear_to_conv, check_wrong_number_of_i
 from convolutionalize_cases import shapes as map_shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metrics_oracle import Maps
 from notebook_tools import ROOT, functions_of
 from transposed_cases import SAME_CASES, Case, assert_same_as_pytorch, cases
 
-from fcnlib import transposed_conv
+from fcnlib import losses, transposed_conv
 from fcnlib.bilinear import bilinear_kernel
 from fcnlib.data import SegmentationFolder, labels_from_colors, voc_colormap
 from fcnlib.geometry import PICTURE, Layer
+from fcnlib.metrics import ConfusionMatrix
 from fcnlib.models.vgg import CHANNELS, CONVOLUTIONS, VGGFeatures
 
 
@@ -117,3 +119,112 @@ def test_06_builds_the_rules_of_the_library():
             view = rule(view, kernel, stride, padding)
             library = library.after(Layer(kernel, stride, padding, transposed=transposed))
             assert view == (library.receptive_field, library.stride, library.offset)
+
+
+BUILT_IN_08 = of("08_loss_and_metrics.ipynb")
+METRICS = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_08_builds_the_loss_of_the_library(reduction: str):
+    built = BUILT_IN_08["pixel_cross_entropy"]
+    torch.manual_seed(0)
+    for void in (0.0, 0.4, 1.0):
+        logits = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+        labels = torch.randint(4, (2, 5, 6)).masked_fill(torch.rand(2, 5, 6) < void, 255)
+        results = []
+        for function in (built, losses.pixel_cross_entropy):
+            x = logits.clone().requires_grad_()
+            loss = function(x, labels, reduction)
+            loss.backward()
+            results.append((loss.detach(), x.grad))
+        torch.testing.assert_close(*results)
+    if reduction == "mean":
+        by_loops = BUILT_IN_08["loss_map"](logits[0], labels[0].where(labels[0] != 255, 0))
+        expected = torch.nn.functional.cross_entropy(
+            logits[:1], labels[:1].where(labels[:1] != 255, 0), reduction="none"
+        )
+        torch.testing.assert_close(by_loops.double(), expected[0], rtol=1e-5, atol=1e-6)
+
+
+def test_08_builds_the_conversion_of_the_library():
+    for case in ((0.1, 5e-4, 1000), (1e-10, 5e-4, 375 * 500), (3.0, 0.0, 7.5)):
+        assert BUILT_IN_08["sum_to_mean"](*case) == losses.sum_to_mean(*case)
+
+
+@settings(SAME_CASES, max_examples=100)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_classes=st.integers(1, 6),
+    void=st.sampled_from((0.0, 0.2, 0.9)),
+)
+def test_08_builds_the_metrics_of_the_library(seed: int, num_classes: int, void: float):
+    case = Maps.drawn(seed, num_classes, (2, 5, 6), void, right=0.5)
+    matrix = ConfusionMatrix(num_classes)
+    matrix.update(case.target, case.prediction)
+    counts = BUILT_IN_08["confusion"](case.target, case.prediction, num_classes)
+    assert torch.equal(counts, matrix.counts)
+    assert torch.equal(counts, BUILT_IN_08["count_all"](case.target, case.prediction, num_classes))
+    if not counts.any():
+        return
+    ious = BUILT_IN_08["iou_per_class"](counts)
+    torch.testing.assert_close(ious, matrix.iou_per_class(), equal_nan=True)
+    for metric in METRICS:
+        assert BUILT_IN_08[metric](counts) == pytest.approx(getattr(matrix, metric)())
+
+
+# The wrong metrics of 08 are wrong in the way that the notebook says.
+
+
+def test_08s_mean_of_pictures_forgets_how_large_they_are():
+    """Its example: 90 of 100 pixels of the union, and 0 of 10."""
+    targets = [torch.ones(100).long(), torch.ones(10).long()]
+    predictions = [torch.ones(100).long(), torch.zeros(10).long()]
+    predictions[0][:10] = 0
+    one_class = [t.where(t == 1, 255) for t in targets]  # IoU of class 1 alone
+    lie = BUILT_IN_08["mean_of_pictures"]
+    assert lie(one_class, predictions, 2) == pytest.approx((0.9 / 2 + 0) / 2)
+    whole = BUILT_IN_08["count_all"](one_class, predictions, 2)
+    assert BUILT_IN_08["iou_per_class"](whole)[1].item() == pytest.approx(90 / 110)
+
+
+def test_08s_absent_classes_are_what_they_are_called():
+    target, prediction = [torch.tensor([0, 0, 0, 1])], [torch.tensor([0, 0, 1, 1])]
+    lie, ious = BUILT_IN_08["mean_of_pictures"], 2 / 3 + 1 / 2
+    assert lie(target, prediction, 4) == pytest.approx(ious / 2)
+    assert lie(target, prediction, 4, absent=0) == pytest.approx(ious / 4)
+    assert lie(target, prediction, 4, absent=1) == pytest.approx((ious + 2) / 4)
+
+
+def test_08s_void_as_background_counts_void():
+    target, prediction = [torch.tensor([0, 255, 255, 1])], [torch.tensor([0, 1, 0, 1])]
+    lie = BUILT_IN_08["void_as_background"](target, prediction, 2)
+    assert lie == pytest.approx((2 / 3 + 1 / 2) / 2)  # and both IoUs are 1
+
+
+def test_08s_truncated_logits_tie():
+    logits = torch.tensor([[3.2, -0.9], [3.7, 0.9], [1.0, 1.1]])[..., None]  # (K, H, W)
+    assert BUILT_IN_08["truncated"](logits)[:, 0].tolist() == [0, 2]
+    assert logits.argmax(dim=0)[:, 0].tolist() == [1, 2]
+
+
+def test_08s_random_crops_drop_pictures_and_differ():
+    maps = [torch.arange(60).reshape(6, 10), torch.arange(20).reshape(4, 5)]
+    lie = BUILT_IN_08["random_crops"]
+    drawn = [list(lie(maps, maps, seed, height=4, width=6)) for seed in range(9)]
+    assert all(len(targets) == 1 and targets[0].shape == (4, 6) for targets, _ in drawn)
+    assert all(torch.equal(targets[0], predictions[0]) for targets, predictions in drawn)
+    assert len({int(targets[0][0, 0]) for targets, _ in drawn}) > 1
+
+
+def test_08s_ways_through_a_stride():
+    labels = torch.zeros(5, 7, dtype=torch.int64)
+    labels[:, 3:] = 2
+    labels[2, 2] = 255
+    nearest, soft = (BUILT_IN_08[way] for way in ("nearest", "soft"))
+    assert torch.equal(nearest(labels, 1), labels.where(labels != 255, 0))
+    assert torch.equal(soft(labels, 1, 3)[labels != 255], labels[labels != 255])
+    assert nearest(labels, 4)[:4, :4].unique().tolist() == [0]  # its middle is void
+    assert nearest(labels, 4)[:, 4:].unique().tolist() == [2]
+    assert soft(labels, 4, 3).shape == nearest(labels, 4).shape == labels.shape
+    assert soft(labels, 4, 3)[:, 4:].unique().tolist() == [2]
