@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.request
 from dataclasses import fields
 from pathlib import Path
 
@@ -278,6 +279,8 @@ def test_wrong_training_is_one_sentence(own, tmp_path, capsys, name):
 
 
 def test_imagenet_weights_without_a_network(own, tmp_path, capsys, monkeypatch):
+    # urllib keeps what it first learned of proxies: let it learn anew, and forget it again.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
