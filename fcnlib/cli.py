@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="val", help="the split to score on (val)")
     evaluate.add_argument("--json", metavar="FILE", help="write the scores to a file, too")
     evaluate.add_argument(
-        "--workers", type=_workers, default=2, metavar="N", help="processes that read (2)"
+        "--workers", type=_workers, default=0, metavar="N", help="processes that read (0)"
     )
     evaluate.set_defaults(run=_evaluate)
     predict = commands.add_parser("predict", help="segment pictures of any size")
@@ -139,7 +139,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     recipe("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="(auto)")
     recipe("--seed", type=int, metavar="N", help="(0)")
     recipe("--evaluate-every", type=int, metavar="N", help="epochs (1)")
-    recipe("--workers", type=int, metavar="N", help="processes that read pictures (2)")
+    recipe("--workers", type=int, metavar="N", help="processes that read (0; for a GPU 4)")
 
 
 def _names(text: str) -> tuple[str, ...]:

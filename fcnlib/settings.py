@@ -38,7 +38,7 @@ class Settings:
     precision: str = "auto"
     seed: int = 0
     evaluate_every: int = 1
-    workers: int = 2
+    workers: int = 0
 
     def complete(self) -> "Settings":
         """Return the settings without None where the recipe has a number. Raises RunError."""
