@@ -37,7 +37,8 @@ def paper_optimizer(model: nn.Module, lr: float, pretrained_factor: float) -> SG
     """Return the optimiser of the paper's release: SGD with momentum .99.
 
     Biases step at twice the rate and do not decay (section 4.3 of the paper, and its
-    solver.prototxt). Fixed upsampling is no parameter of it.
+    solver.prototxt). Fixed upsampling is no parameter of it. All layers have the same rate:
+    ``pretrained_factor`` is for the other recipe.
     """
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []

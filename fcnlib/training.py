@@ -34,7 +34,7 @@ from fcnlib.evaluation import evaluate, scores
 from fcnlib.losses import segmentation_loss
 from fcnlib.models import FCNResNet50, build_model, init_from
 from fcnlib.precision import auto_dtype, auto_memory_format
-from fcnlib.prediction import evaluating
+from fcnlib.prediction import predict
 from fcnlib.processes import this_process
 from fcnlib.recipes import RECIPES, set_rate
 from fcnlib.run import LOG, Log, only_writer, read_log, save_samples
@@ -200,9 +200,7 @@ class _Trainer:
         if self.accelerator.is_main_process:
             items = [self.val_data[k] for k in range(min(NUM_SAMPLES, len(self.val_data)))]
             images, labels = zip(*items, strict=True)
-            with evaluating(network):
-                device = self.accelerator.device
-                predictions = [network(image[None].to(device))[0].argmax(0) for image in images]
+            predictions = [predict(network, image) for image in images]
             classes = self.checkpoint.classes
             save_samples(
                 self.run / "samples" / f"epoch-{epoch:04}.png",

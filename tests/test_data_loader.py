@@ -157,6 +157,7 @@ def test_mixed_seed_depends_on_each_number():
     seeds = [mixed_seed(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
     assert len(set(seeds)) == 64
     assert mixed_seed(1, 2) == mixed_seed(1, 2)
+    assert len({mixed_seed(1), mixed_seed(1, 0), mixed_seed(1, 0, 0), mixed_seed(0, 1)}) == 4
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 

@@ -124,7 +124,9 @@ def unpacked(loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def mixed_seed(*numbers: int) -> int:
     """Return one seed that depends on all the numbers, which are 0 or more."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
+    # With how many: SeedSequence alone takes (1, 2) and (1, 2, 0) for the same.
+    words = (len(numbers), *numbers)
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0])
 
 
 def _end_with_parent(worker: int) -> None:

@@ -3,13 +3,13 @@
 import copy
 import math
 from collections.abc import Callable
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fcnlib.course.checks import exercise
+from fcnlib.course.checks.answers import as_number
 
 
 @exercise("05.1")
@@ -27,7 +27,7 @@ def check_vgg_parameters(vgg_parameters: Callable) -> None:
         counts, channels, cells, hidden, classes = case
         wanted = sum(weight.numel() for weight in _vgg(*case).parameters())
         named = f"counts {counts}, channels {channels}, cells {cells}, hidden {hidden}"
-        got = _number(vgg_parameters(*case), "the number of parameters")
+        got = as_number(vgg_parameters(*case), "the number of parameters")
         assert got == wanted, (
             f"With {named} and num_classes {classes} the VGG has {wanted:,} parameters, "
             f"not {got:,g}."
@@ -96,7 +96,7 @@ def check_times_fewer_pixels(times_fewer_pixels: Callable) -> None:
     for window, stride, n in cases:
         starts = [stride * number for number in range(n)]  # along one axis
         wanted = (n * window) ** 2 / (starts[-1] + window) ** 2
-        got = _number(times_fewer_pixels(window, stride, n), "the ratio")
+        got = as_number(times_fewer_pixels(window, stride, n), "the ratio")
         assert math.isclose(got, wanted, rel_tol=1e-5) or _rounded(got, wanted), (
             f"{n} x {n} windows of {window}, {stride} apart, have {(n * window) ** 2:,} pixels "
             f"together; the picture has {starts[-1] + window} x {starts[-1] + window}. The ratio "
@@ -233,13 +233,3 @@ def _same(got: Tensor, wanted: Tensor) -> bool:
 def _rounded(got: float, wanted: float) -> bool:
     """Accept a ratio that was rounded to two or more decimals."""
     return any(got == round(wanted, digits) for digits in range(2, 8))
-
-
-def _number(result: object, what: str) -> float:
-    """Return a plain number of any kind as a float; say so if it is something else."""
-    if isinstance(result, torch.Tensor | np.ndarray) and result.ndim == 0:
-        result = result.item()
-    assert isinstance(result, Real) and not isinstance(result, bool), (
-        f"Return {what} as a number, not {type(result).__name__}."
-    )
-    return float(result)

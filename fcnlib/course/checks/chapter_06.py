@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import nn
 
 from fcnlib.course.checks import exercise
+from fcnlib.course.checks.answers import as_number
 
 
 @exercise("06.1")
@@ -25,7 +25,7 @@ def check_convolutions_needed(convolutions_needed: Callable) -> None:
             seen.append(last - first + 1)
         answer = len(seen) - 1
         result = convolutions_needed(field, jump, wanted)
-        got = _number(result, "the number of convolutions")
+        got = as_number(result, "the number of convolutions")
         assert got == answer, (
             f"A chain with field {field} and jump {jump} should see {wanted} pixels: with more and "
             f"more convolutions it sees {_listed(seen)}, so it takes {answer}, not {got:g}."
@@ -45,7 +45,7 @@ def check_middle_pixel(middle_pixel: Callable) -> None:
         for kernel, stride, padding in reversed(layers):
             seen = {j * stride - padding + i for j in seen for i in range(kernel)}
         wanted = (min(seen) + max(seen)) / 2
-        got = _number(middle_pixel(list(layers), m), "the middle")
+        got = as_number(middle_pixel(list(layers), m), "the middle")
         assert abs(got - wanted) < 1e-5, (
             f"For the (kernel, stride, padding) of {layers} number {m} looks at pixels "
             f"{min(seen)} to {max(seen)}; their middle is {wanted}, not {got:g}."
@@ -83,7 +83,7 @@ def check_first_row(first_row: Callable) -> None:
             f"For {named} there is no crop, because {reason}: raise ValueError, "
             f"do not return {result!r}."
         )
-        got = _number(result, "the crop")
+        got = as_number(result, "the crop")
         assert got == row, f"For {named} cut off {_rows(row)}, not {got:g}."
 
 
@@ -97,7 +97,7 @@ def check_smallest_padding(smallest_padding: Callable) -> None:
         cases.append(tuple(random.integers([0, 1, 1], [5, 7, 40]).tolist()))
     for poolings, kernel, size in cases:
         of_case = f"for poolings {poolings}, kernel {kernel}, size {size}"
-        got = _number(smallest_padding(poolings, kernel, size), f"the padding {of_case}")
+        got = as_number(smallest_padding(poolings, kernel, size), f"the padding {of_case}")
         assert got == int(got) >= 0, (
             f"A padding is a whole number, 0 or more; {of_case} you return {got:g}."
         )
@@ -113,16 +113,6 @@ def check_smallest_padding(smallest_padding: Callable) -> None:
                 f"Your padding {padding} is not the smallest {of_case}: with {padding - 1}, too, "
                 f"{_rows(fewer)} arrive at the last convolution, which needs {kernel}."
             )
-
-
-def _number(result: object, what: str) -> float:
-    """Return a plain number of any kind as a float; say so if it is something else."""
-    if isinstance(result, torch.Tensor | np.ndarray) and result.ndim == 0:
-        result = result.item()
-    assert isinstance(result, Real) and not isinstance(result, bool), (
-        f"Return {what} as a number, not {type(result).__name__}."
-    )
-    return float(result)
 
 
 def _rows_by_gradient(layers: list[tuple[int, int]]) -> tuple[int, int]:

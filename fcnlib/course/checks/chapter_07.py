@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Callable
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fcnlib.course.checks import exercise
+from fcnlib.course.checks.answers import as_number, brief
 
 
 @exercise("07.1")
@@ -21,10 +21,10 @@ def check_map_sizes(map_sizes: Callable) -> None:
         if isinstance(result, Tensor | np.ndarray):
             result = result.tolist()
         assert isinstance(result, list | tuple) and len(result) == len(names), (
-            f"Return a list of six numbers, not {_brief(result)}."
+            f"Return a list of six numbers, not {brief(result)}."
         )
         for name, got, rows in zip(names, result, wanted, strict=True):
-            got = _number(got, f"the rows of {name}")
+            got = as_number(got, f"the rows of {name}")
             assert got == rows, f"For n = {n}, {name} has {_rows(rows)}, not {got:g}."
 
 
@@ -72,7 +72,7 @@ def check_skip_parameters(skip_parameters: Callable) -> None:
     for channels, num_classes in cases:
         layers = nn.ModuleList(nn.Conv2d(inputs, num_classes, 1) for inputs in channels)
         wanted = sum(numbers.numel() for numbers in layers.parameters())
-        got = _number(skip_parameters(list(channels), num_classes), "the number of parameters")
+        got = as_number(skip_parameters(list(channels), num_classes), "the number of parameters")
         assert got == wanted, (
             f"For channels {channels} and {num_classes} classes the skips have {wanted} "
             f"parameters, not {got:g}."
@@ -88,7 +88,7 @@ def check_mend(mend: Callable) -> None:
     reference.fc6.padding = (3, 3)
     before = {name: numbers.clone() for name, numbers in broken.state_dict().items()}
     mended = mend(broken)
-    assert callable(mended), f"Return the network, not {_brief(mended)}."
+    assert callable(mended), f"Return the network, not {brief(mended)}."
     if isinstance(mended, nn.Module):
         mended.eval()
         after = list(mended.state_dict().values())
@@ -107,7 +107,7 @@ def check_mend(mend: Callable) -> None:
                     f"Your network raised {type(error).__name__} for a picture of {height} x "
                     f"{width} ({reason})."
                 ) from error
-        assert isinstance(got, Tensor), f"The network must return a tensor, not {_brief(got)}."
+        assert isinstance(got, Tensor), f"The network must return a tensor, not {brief(got)}."
         assert got.shape == wanted.shape, (
             f"For pictures of {height} x {width} the logits should be {tuple(wanted.shape)}, not "
             f"{tuple(got.shape)}. Look for the layer that takes cells away."
@@ -131,7 +131,7 @@ def check_score_change(score_change: Callable) -> None:
         score.backward(torch.tensor(gradient, dtype=torch.double))
         assert weight.grad is not None
         wanted = ((weight - rate * weight.grad) * (scale * feature) - score).item()
-        got = _number(score_change(feature, gradient, rate, scale), "the change")
+        got = as_number(score_change(feature, gradient, rate, scale), "the change")
         assert abs(got - wanted) < 1e-5 * abs(wanted) + 1e-9, (
             f"For feature {feature}, gradient {gradient}, rate {rate} and scale {scale} PyTorch's "
             f"step changes the score by {wanted:.6g}, not by {got:.6g}."
@@ -168,21 +168,5 @@ def _rows_of_layers(n: int) -> list[int]:
     return [x.shape[2] for x in (pool3, pool4, pool5, twice(pool5), twice(pool4), last(pool3))]
 
 
-def _number(result: object, what: str) -> float:
-    """Return a plain number of any kind as a float; say so if it is something else."""
-    if isinstance(result, Tensor | np.ndarray) and result.ndim == 0:
-        result = result.item()
-    assert isinstance(result, Real) and not isinstance(result, bool), (
-        f"Return {what} as a number, not {type(result).__name__}."
-    )
-    return float(result)
-
-
 def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number} rows"
-
-
-def _brief(result: object) -> str:
-    if isinstance(result, list | tuple):
-        return f"a {type(result).__name__} of {len(result)}"
-    return f"a {type(result).__name__}"

@@ -1,7 +1,6 @@
 """Checks of the exercises in notebook 08."""
 
 from collections.abc import Callable
-from numbers import Real
 
 import numpy as np
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fcnlib.course.checks import exercise
+from fcnlib.course.checks.answers import as_number, brief
 from fcnlib.losses import mean_to_sum
 from fcnlib.metrics import ConfusionMatrix
 
@@ -35,7 +35,7 @@ def check_weighted_cross_entropy(weighted_cross_entropy: Callable) -> None:
         if valid:
             wanted = F.cross_entropy(logits, labels, weights, ignore_index=VOID).item()
         got = weighted_cross_entropy(logits.clone(), labels.clone(), weights.clone())
-        assert isinstance(got, Tensor), f"Return a tensor, not {_brief(got)}."
+        assert isinstance(got, Tensor), f"Return a tensor, not {brief(got)}."
         assert got.ndim == 0, f"Return one number, not a tensor of shape {tuple(got.shape)}."
         assert abs(got.item() - wanted) < 1e-5 * max(1, wanted), (
             f"For logits {(n, k, h, w)}, of whose {n * h * w} pixels {n * h * w - valid} are void, "
@@ -59,10 +59,10 @@ def check_rate_for_sum(rate_for_sum: Callable) -> None:
         if isinstance(result, Tensor | np.ndarray):
             result = result.tolist()
         assert isinstance(result, list | tuple) and len(result) == 2, (
-            f"Return a pair (lr, weight_decay), not {_brief(result)}."
+            f"Return a pair (lr, weight_decay), not {brief(result)}."
         )
         for name, got, right in zip(("lr", "weight_decay"), result, wanted, strict=True):
-            got = _number(got, name)
+            got = as_number(got, name)
             assert abs(got - right) <= 1e-5 * right, (
                 f"For lr {lr:.3g}, weight_decay {decay:.3g}, batches of {batch} crops of {size} x "
                 f"{size}, a picture of {height} x {width} and a share {void} of void, {name} is "
@@ -108,7 +108,7 @@ def _compare_mean_iou(
     for target, prediction in zip(targets, predictions, strict=True):
         matrix.update(target, prediction)
     copies = [[labels.clone() for labels in maps] for maps in (targets, predictions)]
-    got = _number(function(*copies, num_classes), "the mean IoU")
+    got = as_number(function(*copies, num_classes), "the mean IoU")
     assert abs(got - matrix.mean_iou()) < 1e-4, (
         f"The mean IoU {where} is {matrix.mean_iou():.4f}, not {got:.4f}."
     )
@@ -129,7 +129,7 @@ def check_best_blocks(best_blocks: Callable) -> None:
         got = best_blocks(labels.clone(), stride)
         given = f"labels {labels.tolist()}" if labels.numel() < 8 else f"{tuple(labels.shape)}"
         where = f"For {given} and stride {stride}"
-        assert isinstance(got, Tensor), f"Return a tensor, not {_brief(got)}."
+        assert isinstance(got, Tensor), f"Return a tensor, not {brief(got)}."
         assert got.shape == labels.shape, (
             f"{where} the map must be {tuple(labels.shape)}, not {tuple(got.shape)}."
         )
@@ -151,19 +151,3 @@ def _check_cell(labels: Tensor, got: Tensor, where: str) -> None:
     )
     if not len(valid):
         assert answers[0] == 0, f"{where} all is void: say 0, not {answers[0]:g}."
-
-
-def _number(result: object, what: str) -> float:
-    """Return a plain number of any kind as a float; say so if it is something else."""
-    if isinstance(result, Tensor | np.ndarray) and result.ndim == 0:
-        result = result.item()
-    assert isinstance(result, Real) and not isinstance(result, bool), (
-        f"Return {what} as a number, not {type(result).__name__}."
-    )
-    return float(result)
-
-
-def _brief(result: object) -> str:
-    if isinstance(result, list | tuple):
-        return f"a {type(result).__name__} of {len(result)}"
-    return f"a {type(result).__name__}"
