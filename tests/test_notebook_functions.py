@@ -14,11 +14,13 @@ from metrics_oracle import Maps
 from notebook_tools import ROOT, functions_of
 from transposed_cases import SAME_CASES, Case, assert_same_as_pytorch, cases
 
-from fcnlib import losses, transposed_conv
+from fcnlib import losses, recipes, transposed_conv
 from fcnlib.bilinear import bilinear_kernel
-from fcnlib.data import SegmentationFolder, labels_from_colors, voc_colormap
+from fcnlib.data import SegmentationFolder, labels_from_colors, to_float, voc_colormap
+from fcnlib.evaluation import evaluate
 from fcnlib.geometry import PICTURE, Layer
 from fcnlib.metrics import ConfusionMatrix
+from fcnlib.models import build_model
 from fcnlib.models.vgg import CHANNELS, CONVOLUTIONS, VGGFeatures
 
 
@@ -228,3 +230,38 @@ def test_08s_ways_through_a_stride():
     assert nearest(labels, 4)[:, 4:].unique().tolist() == [2]
     assert soft(labels, 4, 3).shape == nearest(labels, 4).shape == labels.shape
     assert soft(labels, 4, 3)[:, 4:].unique().tolist() == [2]
+
+
+BUILT_IN_09 = of("09_training.ipynb")
+TINY = {"num_classes": 8, "backbone": "vgg11_bn", "width": 1 / 64, "fc6_size": 2}
+
+
+def test_09_builds_the_schedule_of_the_library():
+    built, modern = BUILT_IN_09["warm_up_and_poly"], recipes.RECIPES["modern"]
+    for done in np.linspace(0, 1, 301).tolist():
+        assert built(done) == recipes.warm_up_and_poly(done) == modern.schedule(done)
+        assert built(done, 0.3, 2.0) == recipes.warm_up_and_poly(done, 0.3, 2.0)
+
+
+def test_09_builds_the_optimizer_and_the_rates_of_the_library():
+    for name in ("fcn32s", "fcn8s"):
+        network = build_model(name, **TINY)
+        ours = BUILT_IN_09["two_groups"](network, 0.02, 0.3)
+        theirs = recipes.modern_optimizer(network, 0.02, 0.3)
+        for factor in (1.0, 0.5, 0.0, 0.25):
+            BUILT_IN_09["set_rate"](ours, factor)
+            recipes.set_rate(theirs, factor)
+            for a, b in zip(ours.param_groups, theirs.param_groups, strict=True):
+                assert [id(p) for p in a.pop("params")] == [id(p) for p in b.pop("params")]
+                assert a == b
+                a["params"] = b["params"] = []
+
+
+def test_09_builds_the_evaluation_of_the_library(voc_folder: Path):
+    folder = SegmentationFolder(voc_folder, "train", to_float())
+    torch.manual_seed(0)
+    network = build_model("fcn8s", **{**TINY, "num_classes": len(folder.classes)})
+    torch.nn.init.normal_(network.score_fr.weight)
+    matrix = BUILT_IN_09["evaluate"](network, folder)
+    assert matrix.counts.sum() > 0
+    assert torch.equal(matrix.counts, evaluate(network, folder).counts)

@@ -102,7 +102,7 @@ def _what_failed(error: Exception) -> str:
 def _peak_memory(stop: Event) -> float:
     """Return the most memory, in GB, that our child processes held until ``stop``."""
     most = 0
-    while not stop.wait(0.05):
+    while not stop.wait(0.2):  # more often, looking would slow the kernel
         children = psutil.Process().children(recursive=True)
         most = max(most, sum(_memory(child) for child in children))
     return most / 1e9

@@ -17,7 +17,9 @@ def as_number(result: object, what: str) -> float:
 
 
 def brief(result: object) -> str:
-    """Say what kind of thing this is: "a list of 3", "a Tensor"."""
+    """Say what kind of thing this is: "a list of 3", "a Tensor of shape (2, 3)"."""
+    if isinstance(result, Tensor | np.ndarray):
+        return f"a {type(result).__name__} of shape {tuple(result.shape)}"
     if isinstance(result, list | tuple):
         return f"a {type(result).__name__} of {len(result)}"
     return f"a {type(result).__name__}"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fcnlib.course.checks import exercise
+from fcnlib.course.checks.answers import as_number, brief
 
 VOID = 255
 
@@ -28,15 +29,10 @@ def check_warm_up_and_cosine(warm_up_and_cosine: Callable) -> None:
             wanted = done / warm_up
         else:
             wanted = 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
-        got = warm_up_and_cosine(done, warm_up)
-        if isinstance(got, Tensor | np.ndarray) and got.ndim == 0:
-            got = got.item()
-        assert isinstance(got, Real) and not isinstance(got, bool), (
-            f"Return the factor as a number, not {_brief(got)}."
-        )
-        assert abs(float(got) - wanted) < 1e-6, (
+        got = as_number(warm_up_and_cosine(done, warm_up), "the factor")
+        assert abs(got - wanted) < 1e-6, (
             f"With done {done:.3g} and warm_up {warm_up:.3g} the factor is {wanted:.4f}, not "
-            f"{float(got):.4f}."
+            f"{got:.4f}."
         )
 
 
@@ -77,10 +73,10 @@ def _check_groups(
     factor: float,
     decay: float,
 ) -> None:
-    assert isinstance(groups, list), f"Return a list of groups, not {_brief(groups)}."
+    assert isinstance(groups, list), f"Return a list of groups, not {brief(groups)}."
     found: dict[int, list[dict]] = {}
     for group in groups:
-        assert isinstance(group, dict), f"Each group must be a dictionary, not {_brief(group)}."
+        assert isinstance(group, dict), f"Each group must be a dictionary, not {brief(group)}."
         missing = {"params", "lr", "weight_decay"} - group.keys()
         assert not missing, f"A group has no {' and no '.join(sorted(missing))}."
         group["params"] = [*_parameters(group["params"])]
@@ -110,7 +106,7 @@ def _parameters(params: object) -> Sequence[Tensor]:
     if isinstance(params, Tensor):
         return [params]
     assert not isinstance(params, str) and hasattr(params, "__iter__"), (
-        f'"params" must be a list of parameters, not {_brief(params)}.'
+        f'"params" must be a list of parameters, not {brief(params)}.'
     )
     params = list(params)
     assert all(isinstance(parameter, Tensor) for parameter in params), (
@@ -134,11 +130,11 @@ def check_mended_loop(mended_loop: Callable) -> None:
             f"{'batch' if len(sizes) == len(val_sizes) == 1 else 'batches'} and {epochs} "
             f"{'epoch' if epochs == 1 else 'epochs'}"
         )
-        assert isinstance(got, list | tuple), f"Return a list of losses, not {_brief(got)}."
+        assert isinstance(got, list | tuple), f"Return a list of losses, not {brief(got)}."
         assert len(got) == epochs, f"{where}, the list must have {epochs} losses, not {len(got)}."
         numbers = [value.item() if isinstance(value, Tensor) else value for value in got]
         for epoch, (value, loss) in enumerate(zip(numbers, wanted, strict=True), 1):
-            assert isinstance(value, Real), f"A loss must be a number, not {_brief(value)}."
+            assert isinstance(value, Real), f"A loss must be a number, not {brief(value)}."
             assert abs(value - loss) < 1e-6, (
                 f"{where}, the validation loss after epoch {epoch} is {loss:.5f}, not "
                 f"{float(value):.5f}."
@@ -246,7 +242,7 @@ def _states() -> tuple:
 
 
 def _order(result: object, pictures: int, where: str) -> list[int]:
-    assert isinstance(result, list), f"Return a list, not {_brief(result)}."
+    assert isinstance(result, list), f"Return a list, not {brief(result)}."
     assert all(isinstance(number, int | np.integer) for number in result), (
         f"{where}, the list must hold whole numbers."
     )
@@ -255,11 +251,3 @@ def _order(result: object, pictures: int, where: str) -> list[int]:
         f"{len(result)} numbers, {len(set(result))} of them different."
     )
     return result
-
-
-def _brief(result: object) -> str:
-    if isinstance(result, Tensor | np.ndarray):
-        return f"a {type(result).__name__} of shape {tuple(result.shape)}"
-    if isinstance(result, list | tuple):
-        return f"a {type(result).__name__} of {len(result)}"
-    return f"a {type(result).__name__}"
