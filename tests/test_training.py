@@ -238,6 +238,7 @@ def test_a_split_that_is_all_void_has_no_score(data, tmp_path, capsys):
     assert "epoch 1/1: loss" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dropout_can_be_set(data, tmp_path):
     runs = [
         weights_of(train(tiny(data, epochs=1, dropout=p), tmp_path / str(p)), 1)
@@ -247,6 +248,7 @@ def test_dropout_can_be_set(data, tmp_path):
     assert not torch.equal(runs[0]["conv1.weight"], runs[2]["conv1.weight"])
 
 
+@pytest.mark.slow
 def test_one_process_can_train_in_two_precisions(data, tmp_path):
     found = [
         log_of(train(tiny(data, epochs=1, precision=p), tmp_path / p))[0]["loss"]
@@ -521,6 +523,7 @@ def test_fc6_of_another_size_is_handed_on(data, tmp_path):
     assert weights_of(out, 1)["fc6.weight"].shape[-1] == 2
 
 
+@pytest.mark.slow
 def test_the_normalisation_is_handed_on(data, tmp_path, monkeypatch):
     whole = build_model
 

@@ -118,9 +118,13 @@ def _parameters(params: object) -> Sequence[Tensor]:
 @exercise("09.3")
 def check_mended_loop(mended_loop: Callable) -> None:
     """Compare curve and weights with those of a right loop, on tiny networks with BatchNorm."""
-    for case, (sizes, val_sizes, epochs) in enumerate(
-        [((2,), (2,), 1), ((2, 2), (3,), 1), ((3,), (2,), 3), ((2, 3, 2), (1, 4), 3)]
-    ):
+    cases = [  # each shows one mistake more
+        ((2,), (2,), 1, "Is each loss taken in the right mode?"),
+        ((2, 2), (3,), 1, "Whose gradients are there in the second step?"),
+        ((3,), (2,), 3, "In which mode is the network in epoch 2?"),
+        ((2, 3, 2), (1, 4), 3, "Is it the mean over all valid pixels?"),
+    ]
+    for case, (sizes, val_sizes, epochs, question) in enumerate(cases):
         train_batches = _batches(sizes, seed=930 + case)
         val_batches = _batches(val_sizes, seed=960 + case)
         wanted, right = _train(_right_loop, train_batches, val_batches, epochs)
@@ -137,7 +141,7 @@ def check_mended_loop(mended_loop: Callable) -> None:
             assert isinstance(value, Real), f"A loss must be a number, not {brief(value)}."
             assert abs(value - loss) < 1e-6, (
                 f"{where}, the validation loss after epoch {epoch} is {loss:.5f}, not "
-                f"{float(value):.5f}."
+                f"{float(value):.5f}. ({question})"
             )
         for (name, ours), theirs in zip(
             right.state_dict().items(), network.state_dict().values(), strict=True
@@ -206,7 +210,7 @@ def _right_loop(
 def check_order_of_epoch(order_of_epoch: Callable) -> None:
     """Ask for orders again, between other draws, and for many pairs of seed and epoch."""
     for pictures, seed, epoch in ((1, 0, 1), (3, 0, 1), (10, 7, 2), (40, 123, 30)):
-        where = f"For {pictures} pictures, seed {seed} and epoch {epoch}"
+        where = f"For {pictures} picture{'s' * (pictures > 1)}, seed {seed} and epoch {epoch}"
         torch.manual_seed(1)
         before = _states()
         first = _order(order_of_epoch(pictures, seed, epoch), pictures, where)
