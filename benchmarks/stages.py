@@ -9,7 +9,6 @@ validation scenes of the embedded set, at native size; always background stands 
 """
 
 import argparse
-import copy
 import statistics
 import time
 
@@ -74,7 +73,7 @@ def scores(stages: list[int], seed: int, straight: bool) -> dict[str, float]:
                 init_from(network, run(names[:-1], weights))
             train_stage(network, loader, epochs[len(names) - 1], ends[-1], seed)
             trained[names, weights] = network
-        return copy.deepcopy(trained[names, weights])
+        return trained[names, weights]
 
     found = {}
     runs = {name: (names, CLASSIFIER) for name, names in RUNS.items()}
