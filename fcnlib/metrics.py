@@ -11,6 +11,7 @@ were predicted as class j, and t[i] the sum of row i, all pixels of class i:
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class ConfusionMatrix:
@@ -97,3 +98,19 @@ class ConfusionMatrix:
 
     def _targets(self) -> Tensor:
         return self.counts.sum(dim=1).double()
+
+
+def near_boundary(labels: Tensor, distance: int) -> Tensor:
+    """Mark the pixels of label maps (..., H, W) that lie near another label, bool.
+
+    Near means: at most ``distance`` rows and at most as many columns away. Void is a label
+    here. Scored on these pixels alone, a segmentation shows how good its outlines are (the
+    "trimap" of Kohli et al., 2009). Raises ValueError for a distance below 1.
+    """
+    if distance < 1:
+        raise ValueError(f"distance must be at least 1, not {distance}.")
+    maps = labels.reshape(-1, 1, *labels.shape[-2:]).float()
+    side = 2 * distance + 1
+    largest = F.max_pool2d(maps, side, stride=1, padding=distance)
+    smallest = -F.max_pool2d(-maps, side, stride=1, padding=distance)
+    return (largest != smallest).reshape(labels.shape)

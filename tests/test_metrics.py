@@ -14,7 +14,7 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
-from fcnlib.metrics import ConfusionMatrix
+from fcnlib.metrics import ConfusionMatrix, near_boundary
 
 VOID = 255
 SCORES = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
@@ -325,3 +325,39 @@ def test_random_maps_of_a_real_size():
     case = Maps.drawn(dice.randrange(2**32), 21, (2, 90, 125), void=0.05, right=0.7)
     counts = counts_by_loops(case.target.tolist(), case.prediction.tolist(), 21)
     assert counted(case).counts.tolist() == counts
+
+
+# --- near other labels
+
+
+@many
+@given(
+    labels=st.builds(
+        lambda seed, shape, classes: torch.from_numpy(
+            np.random.default_rng(seed).choice([0, 3, VOID][:classes], shape).astype(np.uint8)
+        ),
+        seed=st.integers(0, 2**32 - 1),
+        shape=st.tuples(st.integers(1, 3), st.integers(1, 7), st.integers(1, 7)),
+        classes=st.integers(1, 3),
+    ),
+    distance=st.integers(1, 4),
+)
+def test_near_boundary_by_loops(labels: Tensor, distance: int):
+    found = near_boundary(labels, distance)
+    assert found.shape == labels.shape and found.dtype == torch.bool
+    pictures, height, width = labels.shape
+    for n, row, column in np.ndindex(pictures, height, width):
+        window = labels[
+            n,
+            max(0, row - distance) : row + distance + 1,
+            max(0, column - distance) : column + distance + 1,
+        ]
+        assert found[n, row, column] == (window != labels[n, row, column]).any()
+
+
+def test_near_boundary_by_hand():
+    labels = torch.tensor([[0, 0, 0, 0, 7, 7, 7]])
+    assert near_boundary(labels, 1).int().tolist() == [[0, 0, 0, 1, 1, 0, 0]]
+    assert near_boundary(labels, 2).int().tolist() == [[0, 0, 1, 1, 1, 1, 0]]
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        near_boundary(labels, 0)

@@ -1,0 +1,138 @@
+"""Every network of the course, trained on one budget: the table of notebook 10.
+
+    python benchmarks/variants.py [NAME ...] [--epochs 13] [--out benchmarks/results/shapes]
+
+Each begins with a classifier of the course's crops (`python -m fcnlib.course.pretrain` trains
+those that are missing), and `fcn train` gives it the same pictures, crops, steps and rates, on the
+embedded scenes. Measured are: parameters; multiplications and additions for a scene of 184 x 272;
+seconds of an epoch, median, and the most memory of the run; and on the 100 validation scenes mean
+IoU, of all pixels and of those within 5 pixels of an outline. Results go to OUT.json, a network at
+a time, and what each draws in two scenes to OUT/. Always background stands beside them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fcnlib.checkpoint import load_checkpoint
+from fcnlib.course.pretrain import WIDTH, classifier_file
+from fcnlib.data import VOID, SegmentationFolder, save_labels, shapes, to_float
+from fcnlib.metrics import ConfusionMatrix, near_boundary
+from fcnlib.prediction import predict
+from fcnlib.run import read_log
+
+NETWORKS = {
+    "FCN-32s, VGG11": ("fcn32s", "vgg11_bn"),
+    "FCN-8s, VGG11": ("fcn8s", "vgg11_bn"),
+    "decoder, VGG11": ("fcn_decoder", "vgg11_bn"),
+    "decoder, VGG13": ("fcn_decoder", "vgg13_bn"),
+    "decoder, VGG16": ("fcn_decoder", "vgg16_bn"),
+    "decoder, VGG19": ("fcn_decoder", "vgg19_bn"),
+    "ResNet-18": ("fcn_resnet18", "resnet18"),
+    "ResNet-50, dilated": ("fcn_resnet50", "resnet50"),
+}
+BUDGET = "--batch-size 4 --crop 160 --scale 0.8 1.25 --dropout 0.1 --lr 0.02 --seed 0"
+DISTANCE = 5  # pixels from an outline
+WATCHED = (16, 9)  # validation scenes, those of notebook 09
+OUT = Path(__file__).parent / "results" / "shapes"
+
+
+def main() -> None:
+    """Train what is named, else all; after each network, write all results known."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
+    parser.add_argument("--epochs", type=int, default=13)
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - NETWORKS.keys():
+        parser.error(f"{unknown.pop()} is none of: {'; '.join(NETWORKS)}.")
+    for name in arguments.names or NETWORKS:
+        row = measure(*NETWORKS[name], arguments.epochs, arguments.out)
+        file = arguments.out.with_suffix(".json")
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        known[name] = row
+        ordered = {network: known[network] for network in NETWORKS if network in known}
+        file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        print(
+            f"{name:20} mIoU {row['mean_iou']:.3f}, near outlines {row['outline_iou']:.3f}, "
+            f"always background {row['always_background']:.3f}, {row['seconds']:.0f} s an epoch",
+            flush=True,
+        )
+
+
+def measure(model: str, backbone: str, epochs: int, out: Path) -> dict[str, Any]:
+    """Train a network; return its row of the table, and write what it draws."""
+    weights = classifier_file(backbone)
+    if not weights.exists():
+        subprocess.run([sys.executable, "-m", "fcnlib.course.pretrain", backbone], check=True)
+    network_of = "" if backbone.startswith("resnet") else f"--backbone {backbone} "
+    options = f"--model {model} {network_of}--width {WIDTH} --epochs {epochs} {BUDGET}"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "fcnlib", "train", "--data", str(shapes())]
+        command += ["--weights", str(weights), "--evaluate-every", str(epochs)]
+        command += ["--out", f"{folder}/run", *options.split()]
+        gigabytes = run_and_weigh(command)
+        log = read_log(f"{folder}/run")
+        checkpoint = load_checkpoint(f"{folder}/run")
+        network = checkpoint.network().eval()
+    scenes = SegmentationFolder(shapes(), "val", to_float())
+    everywhere, outlines = (
+        ConfusionMatrix(len(scenes.classes)),
+        ConfusionMatrix(len(scenes.classes)),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    for number, (image, labels) in enumerate(scenes):
+        drawn = predict(network, image)
+        everywhere.update(labels, drawn)
+        outlines.update(labels.where(near_boundary(labels, DISTANCE), VOID), drawn)
+        if number in WATCHED:
+            save_labels(out / f"{model}-{backbone}-{number}.png", drawn)
+    return {
+        "command": f"fcn train {options}",
+        "model": model,
+        "backbone": backbone,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "gflops": round(operations(network) / 1e9, 3),
+        "seconds": round(statistics.median(record["seconds"] for record in log), 1),
+        "gigabytes": round(gigabytes, 2),
+        "losses": [round(record["loss"], 4) for record in log],
+        "pixel_accuracy": round(everywhere.pixel_accuracy(), 4),
+        "mean_iou": round(everywhere.mean_iou(), 4),
+        "outline_iou": round(outlines.mean_iou(), 4),
+        "iou_per_class": [round(iou, 4) for iou in everywhere.iou_per_class().tolist()],
+        "always_background": round(everywhere.always(0).mean_iou(), 4),
+        "always_background_outlines": round(outlines.always(0).mean_iou(), 4),
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"{os.environ.get('OMP_NUM_THREADS') or os.cpu_count()} threads, torch {torch.__version__}",
+    }
+
+
+def operations(network: nn.Module) -> int:
+    """Return the multiplications and additions that a scene of 184 x 272 pixels takes."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, 184, 272))
+    return counter.get_total_flops()
+
+
+def run_and_weigh(command: list[str]) -> float:
+    """Run a command; return the most memory, in GB, that it held. Raises on failure."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed.")
+    return usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)  # bytes, or kilobytes
+
+
+if __name__ == "__main__":
+    main()
