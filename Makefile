@@ -13,7 +13,7 @@ NEED = install Python 3.11 or newer, or name one: make lab PYTHON=python3.12
 # Let Python keep what it compiles, else each import of torch takes ten seconds.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help lab test test-fast lint notebooks bench lock
+.PHONY: help lab test test-fast lint notebooks checkpoint bench lock
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ lint: .venv/ready  ## check style and types
 
 notebooks: .venv/ready  ## run notebooks again and store what they show (NOTEBOOKS=...)
 	$(RUN) fcnlib.course.notebooks $(NOTEBOOKS)
+
+checkpoint: .venv/ready  ## train a small FCN-8s on the scenes, into data/segmenter
+	$(RUN) fcnlib.course.segmenter
 
 bench: .venv/ready  ## compare fcnlib with its peers
 	.venv/bin/python benchmarks/reader.py

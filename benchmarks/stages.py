@@ -4,8 +4,9 @@
 
 FCN-32s, 16s and 8s and an FCN-8s without the classifier, each with the same pictures, steps and
 rates: one schedule over all stages, and the network changes between them, as in the notebook.
-With --straight, FCN-8s alone, from the classifier to the end. Scores are mean IoU on the 100
-validation scenes of the embedded set, at native size; always background stands beside them.
+With --straight there are no stages: each network is trained from its start to the end. Scores are
+mean IoU on the 100 validation scenes of the embedded set, at native size; always background stands
+beside them.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def scores(stages: list[int], seed: int, straight: bool) -> dict[str, float]:
     runs["FCN-8s from random"] = (RUNS["FCN-8s"], None)
     if straight:
         epochs[0] = range(1, ends[-1] + 1)
-        runs = {"FCN-8s straight": (("8s",), CLASSIFIER)}
+        runs = {name: (names[-1:], weights) for name, (names, weights) in runs.items()}
     for name, (names, weights) in runs.items():
         begin = time.perf_counter()
         matrix = evaluate(run(names, weights), val)
@@ -99,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stages", type=int, nargs=3, default=[4, 4, 5], help="epochs of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--straight", action="store_true", help="FCN-8s alone, in one stage")
+    parser.add_argument("--straight", action="store_true", help="each in one stage")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     table = [scores(arguments.stages, seed, arguments.straight) for seed in arguments.seeds]

@@ -1,23 +1,25 @@
 """Every network of the course, trained on one budget: the table of notebook 10.
 
     python benchmarks/variants.py [NAME ...] [--epochs 13] [--out benchmarks/results/shapes]
+    python benchmarks/variants.py --times
 
 Each begins with a classifier of the course's crops (`python -m fcnlib.course.pretrain` trains
 those that are missing), and `fcn train` gives it the same pictures, crops, steps and rates, on the
-embedded scenes. Measured are: parameters; multiplications and additions for a scene of 184 x 272;
-seconds of an epoch, median, and the most memory of the run; and on the 100 validation scenes mean
-IoU, of all pixels and of those within 5 pixels of an outline. Results go to OUT.json, a network at
-a time, and what each draws in two scenes to OUT/. Always background stands beside them.
+embedded scenes. Measured are: parameters; multiply-accumulates (MAC) for a scene of 184 x 272;
+the most memory of the run; and on the 100 validation scenes mean IoU, of all pixels and of those
+within 5 pixels of an outline. Results go to OUT.json, a network at a time, and what each draws in
+two scenes to OUT/. Always background stands beside them. In the end, or with --times alone, all
+networks take training steps and answer scenes by turns: medians of the seconds go to OUT.json, too.
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fcnlib.checkpoint import load_checkpoint
 from fcnlib.course.pretrain import WIDTH, classifier_file
-from fcnlib.data import VOID, SegmentationFolder, save_labels, shapes, to_float
+from fcnlib.data import SHAPE_CLASSES, VOID, SegmentationFolder, save_labels, shapes, to_float
+from fcnlib.losses import segmentation_loss
 from fcnlib.metrics import ConfusionMatrix, near_boundary
+from fcnlib.models import FCNResNet50, build_model
+from fcnlib.precision import auto_memory_format
 from fcnlib.prediction import predict
+from fcnlib.recipes import RECIPES
 from fcnlib.run import read_log
 
 NETWORKS = {
@@ -42,8 +48,12 @@ NETWORKS = {
     "ResNet-18": ("fcn_resnet18", "resnet18"),
     "ResNet-50, dilated": ("fcn_resnet50", "resnet50"),
 }
-BUDGET = "--batch-size 4 --crop 160 --scale 0.8 1.25 --dropout 0.1 --lr 0.02 --seed 0"
+BUDGET = (
+    "--batch-size 4 --crop 160 --scale 0.8 1.25 --dropout 0.1 --lr 0.01 --pretrained-factor 0.2 "
+    "--seed 0"
+)
 DISTANCE = 5  # pixels from an outline
+ROUNDS = 15
 WATCHED = (16, 9)  # validation scenes, those of notebook 09
 OUT = Path(__file__).parent / "results" / "shapes"
 
@@ -54,21 +64,32 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
     parser.add_argument("--epochs", type=int, default=13)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--times", action="store_true", help="train nothing, take the times anew")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - NETWORKS.keys():
         parser.error(f"{unknown.pop()} is none of: {'; '.join(NETWORKS)}.")
-    for name in arguments.names or NETWORKS:
+    file = arguments.out.with_suffix(".json")
+    for name in [] if arguments.times else arguments.names or NETWORKS:
         row = measure(*NETWORKS[name], arguments.epochs, arguments.out)
-        file = arguments.out.with_suffix(".json")
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        known[name] = row
-        ordered = {network: known[network] for network in NETWORKS if network in known}
-        file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        write(file, {name: row})
         print(
             f"{name:20} mIoU {row['mean_iou']:.3f}, near outlines {row['outline_iou']:.3f}, "
-            f"always background {row['always_background']:.3f}, {row['seconds']:.0f} s an epoch",
+            f"always background {row['always_background']:.3f}",
             flush=True,
         )
+    torch.set_flush_denormal(True)
+    for name, seconds in times(list(json.loads(file.read_text(encoding="utf-8")))).items():
+        write(file, {name: seconds})
+        print(f"{name:20} {seconds}")
+
+
+def write(file: Path, new: dict[str, dict[str, Any]]) -> None:
+    """Add to the rows of the networks in a file."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name, row in new.items():
+        known[name] = known.get(name, {}) | row
+    ordered = {name: known[name] for name in NETWORKS if name in known}
+    file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(model: str, backbone: str, epochs: int, out: Path) -> dict[str, Any]:
@@ -103,8 +124,7 @@ def measure(model: str, backbone: str, epochs: int, out: Path) -> dict[str, Any]
         "model": model,
         "backbone": backbone,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "gflops": round(operations(network) / 1e9, 3),
-        "seconds": round(statistics.median(record["seconds"] for record in log), 1),
+        "gmacs": round(macs(network) / 1e9, 3),
         "gigabytes": round(gigabytes, 2),
         "losses": [round(record["loss"], 4) for record in log],
         "pixel_accuracy": round(everywhere.pixel_accuracy(), 4),
@@ -113,16 +133,52 @@ def measure(model: str, backbone: str, epochs: int, out: Path) -> dict[str, Any]
         "iou_per_class": [round(iou, 4) for iou in everywhere.iou_per_class().tolist()],
         "always_background": round(everywhere.always(0).mean_iou(), 4),
         "always_background_outlines": round(outlines.always(0).mean_iou(), 4),
-        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
-        f"{os.environ.get('OMP_NUM_THREADS') or os.cpu_count()} threads, torch {torch.__version__}",
+        "torch": torch.__version__,
     }
 
 
-def operations(network: nn.Module) -> int:
-    """Return the multiplications and additions that a scene of 184 x 272 pixels takes."""
+def times(names: list[str]) -> dict[str, dict[str, float]]:
+    """Return the median seconds of a training step and of an answer, networks taking turns."""
+    random = torch.Generator().manual_seed(0)
+    batch = torch.rand(4, 3, 160, 160, generator=random)
+    labels = torch.randint(len(SHAPE_CLASSES), (4, 160, 160), generator=random)
+    scene = torch.rand(1, 3, 184, 272, generator=random)
+    layout = auto_memory_format("cpu")
+    networks, optimizers = {}, {}
+    for name in names:
+        model, backbone = NETWORKS[name]
+        body = None if backbone.startswith("resnet") else backbone
+        network = build_model(model, len(SHAPE_CLASSES), body, width=WIDTH, fc6_size=2)
+        networks[name] = network.to(memory_format=layout)
+        optimizers[name] = RECIPES["modern"].optimizer(networks[name], 1e-4, 1.0)
+    taken: dict[str, dict[str, list[float]]] = {name: {"step": [], "answer": []} for name in names}
+    for _ in range(ROUNDS):
+        for name, network in networks.items():
+            both = {"auxiliary": True} if isinstance(network, FCNResNet50) else {}
+            network.train()
+            begin = time.perf_counter()
+            outputs = network(batch.to(memory_format=layout), **both)
+            segmentation_loss(outputs, labels).backward()
+            optimizers[name].step()
+            optimizers[name].zero_grad()
+            taken[name]["step"].append(time.perf_counter() - begin)
+            network.eval()
+            begin = time.perf_counter()
+            with torch.inference_mode():
+                network(scene)
+            taken[name]["answer"].append(time.perf_counter() - begin)
+    return {
+        name: {f"{what}_seconds": round(statistics.median(all_), 4) for what, all_ in kinds.items()}
+        | {"threads": torch.get_num_threads(), "cpu": torch.backends.cpu.get_cpu_capability()}
+        for name, kinds in taken.items()
+    }
+
+
+def macs(network: nn.Module) -> int:
+    """Return the multiplications, with an addition each, for a scene of 184 x 272 pixels."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, 184, 272))
-    return counter.get_total_flops()
+    return counter.get_total_flops() // 2
 
 
 def run_and_weigh(command: list[str]) -> float:

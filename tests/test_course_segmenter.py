@@ -1,0 +1,34 @@
+"""What `make checkpoint` hands out."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from fcnlib.checkpoint import FACTS, WEIGHTS, load_checkpoint
+from fcnlib.course.segmenter import hand_out
+from fcnlib.data import shapes
+from fcnlib.settings import Settings
+from fcnlib.training import train
+
+
+@pytest.mark.slow
+def test_what_is_handed_out_answers_as_the_run_did(tmp_path):
+    settings = Settings(
+        str(shapes()), backbone="vgg11", width=1 / 32, epochs=1, batch_size=100, crop=16
+    )
+    run = train(settings, tmp_path / "run")
+    hand_out(run, tmp_path / "out", "a command", 90)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {WEIGHTS, FACTS}
+    facts = json.loads((tmp_path / "out" / FACTS).read_text(encoding="utf-8"))
+    digest = hashlib.sha256((tmp_path / "out" / WEIGHTS).read_bytes()).hexdigest()
+    assert (facts["sha256"], facts["command"], facts["minutes"]) == (digest, "a command", 1.5)
+    assert facts["scores"]["baseline"]["mean_iou"] < 0.1
+    x = torch.rand(1, 3, 40, 50)
+    with torch.inference_mode():
+        before, after = (
+            load_checkpoint(folder).network().eval()(x) for folder in (run, tmp_path / "out")
+        )
+    assert before.abs().max() > 0
+    torch.testing.assert_close(before, after, rtol=0.01, atol=0.01 * float(before.abs().max()))
