@@ -71,8 +71,9 @@ def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
         raise RunError(
             f"The memory of {accelerator.device} is full: choose a smaller batch or crop."
         ) from error
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionResetError, EOFError) as error:
+        # A reader that dies while it hands over a batch breaks the connection instead.
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
         raise RunError(
             "A process that read pictures was killed, as where memory is short: go on with "

@@ -213,8 +213,9 @@ def test_remake_runs_measures_and_repeats_itself(tmp_path):
         new_markdown_cell("To be measured.", metadata={"tags": ["cost-card"]}),
         new_code_cell("To be replaced.", metadata={"tags": ["setup"]}),
         new_code_cell("import os\nprint(os.environ['FCN_VOC'], os.listdir())"),
-        new_code_cell("memory = bytearray(2_000_000_000)"),
-        new_code_cell("import time\nmemory = None\ntime.sleep(0.2)"),
+        # For as long as it takes to be seen: the watcher looks five times a second.
+        new_code_cell("import time\nmemory = bytearray(2_000_000_000)\ntime.sleep(1)"),
+        new_code_cell("memory = None\ntime.sleep(0.2)"),
         new_code_cell("import matplotlib.pyplot as plt\nplt.plot([0, 1])\nplt.show()"),
     )
     done = remake(path)

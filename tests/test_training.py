@@ -619,3 +619,16 @@ def test_a_reader_that_is_killed_is_one_sentence(data, tmp_path, monkeypatch):
     with pytest.raises(RunError) as error:
         train(tiny(data, workers=1, epochs=50), tmp_path / "run")
     check_sentence(error.value, "was killed", "--resume --workers 0")
+
+
+@pytest.mark.parametrize("kind", [ConnectionResetError, EOFError])
+def test_a_reader_killed_while_it_hands_over_is_the_same_sentence(
+    data, tmp_path, monkeypatch, kind
+):
+    def broken(self, images, labels):
+        raise kind(104, "Connection reset by peer")
+
+    monkeypatch.setattr(training._Trainer, "_step", broken)
+    with pytest.raises(RunError) as error:
+        train(tiny(data), tmp_path / "run")
+    check_sentence(error.value, "was killed", "--resume --workers 0")
