@@ -19,7 +19,7 @@ from fcnlib.bilinear import bilinear_kernel
 from fcnlib.data import SegmentationFolder, labels_from_colors, to_float, voc_colormap
 from fcnlib.evaluation import evaluate
 from fcnlib.geometry import PICTURE, Layer
-from fcnlib.metrics import ConfusionMatrix
+from fcnlib.metrics import ConfusionMatrix, near_boundary
 from fcnlib.models import build_model
 from fcnlib.models.vgg import CHANNELS, CONVOLUTIONS, VGGFeatures
 
@@ -265,3 +265,52 @@ def test_09_builds_the_evaluation_of_the_library(voc_folder: Path):
     matrix = BUILT_IN_09["evaluate"](network, folder)
     assert matrix.counts.sum() > 0
     assert torch.equal(matrix.counts, evaluate(network, folder).counts)
+
+
+BUILT_IN_10 = of("10_variants.ipynb")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backbone", ["vgg11_bn", "vgg19"])
+def test_10_builds_the_decoder_of_the_library(backbone: str):
+    torch.manual_seed(0)
+    theirs = build_model("fcn_decoder", 5, backbone, width=1 / 32).eval()
+    encoder = VGGFeatures(backbone, width=1 / 32, ceil_mode=True)
+    ours = BUILT_IN_10["Decoder"](encoder, 5, last=1).eval()
+    for numbers in theirs.state_dict().values():
+        if numbers.is_floating_point():
+            numbers.uniform_(0.1, 1)
+    ours.load_state_dict(theirs.state_dict())
+    for size in ((1, 1), (31, 33), (64, 96), (97, 131)):
+        x = torch.rand(2, 3, *size)
+        assert torch.equal(ours(x), theirs(x))
+        assert ours(x).shape == (2, 5, *size)
+
+
+def test_10_builds_the_outlines_of_the_library():
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((1, 1), (1, 9), (7, 5), (20, 30)):
+        labels = torch.randint(3, (height, width), generator=generator)
+        labels[torch.rand(height, width, generator=generator) < 0.7] = 255
+        for distance in (1, 2, 5):
+            built = BUILT_IN_10["near_outline"](labels, distance)
+            assert torch.equal(built, near_boundary(labels, distance))
+
+
+def test_10s_loss_is_the_books_where_nothing_is_void():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 4, 5, 6), torch.randint(4, (3, 5, 6))
+    ours = BUILT_IN_10["loss_of_pictures"]
+    book = torch.nn.functional.cross_entropy(logits, labels, reduction="none").mean(1).mean(1)
+    torch.testing.assert_close(ours(logits, labels), book)
+    half = labels.clone()
+    half[:, 2:] = 255
+    torch.testing.assert_close(
+        ours(logits, half), ours(logits[:, :, :2].contiguous(), labels[:, :2])
+    )
+
+
+def test_10_counts_macs_as_by_hand():
+    layer = torch.nn.Conv2d(3, 4, 3, padding=1)
+    assert BUILT_IN_10["macs"](layer, 8, 10) == 8 * 10 * 4 * 3 * 9
+    assert BUILT_IN_10["parameters"](layer) == 4 * 3 * 9 + 4
