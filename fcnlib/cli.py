@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     check = kinds.add_parser("check", help="read a whole VOC-layout folder, list every problem")
     check.add_argument("dir", metavar="DIR", help="the folder that holds JPEGImages")
     check.set_defaults(run=_data_check)
+    labelme = kinds.add_parser(
+        "labelme", help="turn pictures labelled with labelme into a VOC layout"
+    )
+    labelme.add_argument("dir", metavar="FOLDER", help="pictures, labelme's JSON beside each")
+    labelme.add_argument("--out", metavar="DIR", required=True, help="the folder to write")
+    labelme.set_defaults(run=_data_labelme)
     voc = kinds.add_parser("voc", help="find PASCAL VOC 2012, or download it (2 GB)")
     voc.add_argument(
         "--mirror", action="append", metavar="URL", help="ask here only; may be given again"
@@ -179,6 +185,17 @@ def _data_check(options: argparse.Namespace) -> int:
         print(f"fcn: {problem}", file=sys.stderr)
     print(f"{len(report.problems) or 'No'} problem{'s' * (len(report.problems) != 1)} found.")
     return 1 if report.problems else 0
+
+
+def _data_labelme(options: argparse.Namespace) -> int:
+    from fcnlib.data.labelme import from_labelme
+
+    train, val = from_labelme(options.dir, options.out, progress=True)
+    print(
+        f"{len(train) + len(val)} pictures ({len(train)} train, {len(val)} val), "
+        f"classes {', '.join(train.classes)}: see {options.out}"
+    )
+    return 0
 
 
 def _data_voc(options: argparse.Namespace) -> int:

@@ -9,7 +9,9 @@ from fcnlib.course import report
 from fcnlib.data import DataError, data_dir, download, find_voc
 
 
-@pytest.mark.parametrize("command", [[], ["doctor"], ["data"], ["data", "check"], ["data", "voc"]])
+@pytest.mark.parametrize(
+    "command", [[], ["doctor"], ["data"], ["data", "check"], ["data", "labelme"], ["data", "voc"]]
+)
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])

@@ -7,10 +7,29 @@ import pytest
 import torch
 
 from fcnlib.checkpoint import FACTS, WEIGHTS, load_checkpoint
-from fcnlib.course.segmenter import hand_out
-from fcnlib.data import shapes
+from fcnlib.course.segmenter import OPTIONS, SEGMENTER, hand_out
+from fcnlib.data import SegmentationFolder, shapes, to_float
+from fcnlib.evaluation import evaluate
 from fcnlib.settings import Settings
 from fcnlib.training import train
+
+
+def test_the_segmenter_is_what_its_facts_say():
+    weights = (SEGMENTER / WEIGHTS).read_bytes()
+    facts = json.loads((SEGMENTER / FACTS).read_text(encoding="utf-8"))
+    assert facts["sha256"] == hashlib.sha256(weights).hexdigest()
+    assert len(weights) < 5e6
+    assert OPTIONS in facts["command"]
+
+
+@pytest.mark.slow
+def test_the_segmenter_scores_what_its_facts_say():
+    checkpoint = load_checkpoint(SEGMENTER)
+    val = SegmentationFolder(shapes(), "val", to_float())
+    matrix = evaluate(checkpoint.network(), val)
+    assert matrix.mean_iou() == pytest.approx(checkpoint.scores["mean_iou"], abs=1e-3)
+    assert matrix.mean_iou() > 0.6
+    assert matrix.always(0).mean_iou() < 0.1
 
 
 @pytest.mark.slow

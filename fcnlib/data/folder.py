@@ -108,7 +108,7 @@ def read_classes(root: Path) -> tuple[str, ...]:
     path = root / "labels.txt"
     if not path.exists():
         return VOC_CLASSES
-    names = _read_lines(path, "class name")
+    names = read_lines(path, "class name")
     if len(names) > VOID:
         raise DataError(
             f"{path} names {len(names)} classes, but a mask can hold {VOID} at most: merge classes."
@@ -136,7 +136,7 @@ def read_ids(root: Path, split: str) -> list[str]:
             f"{path} is missing: write the ids of the split {split!r} into it, one a "
             f"line, or choose a split that is there ({there})."
         )
-    ids = _read_lines(path, "id")
+    ids = read_lines(path, "id")
     for id_ in ids:
         if " " in id_ or "/" in id_ or "\\" in id_:
             raise DataError(
@@ -209,7 +209,7 @@ def _read_bytes(path: str | Path) -> bytes:
 def _decode(path: str | Path) -> Image.Image:
     data = _read_bytes(path)
     try:
-        with _any_size():
+        with any_size():
             picture = Image.open(io.BytesIO(data))
         _check_memory(picture, path)
         picture.load()
@@ -224,7 +224,7 @@ def _decode(path: str | Path) -> Image.Image:
 
 
 @contextmanager
-def _any_size() -> Iterator[None]:
+def any_size() -> Iterator[None]:
     """Have Pillow open pictures of more than 89 megapixels, such as aerial ones."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -300,7 +300,7 @@ def _check_palette(path: str | Path, mask: Image.Image, labels: np.ndarray) -> N
         )
 
 
-def _read_lines(path: Path, what: str) -> list[str]:
+def read_lines(path: Path, what: str) -> list[str]:
     """Read a list, one thing a line, or raise DataError that names file and line."""
     try:
         text = _read_bytes(path).decode("utf-8-sig")
