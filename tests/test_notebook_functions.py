@@ -17,6 +17,7 @@ from transposed_cases import SAME_CASES, Case, assert_same_as_pytorch, cases
 from fcnlib import losses, recipes, transposed_conv
 from fcnlib.bilinear import bilinear_kernel
 from fcnlib.data import SegmentationFolder, labels_from_colors, to_float, voc_colormap
+from fcnlib.data.labelme import label_map
 from fcnlib.evaluation import evaluate
 from fcnlib.geometry import PICTURE, Layer
 from fcnlib.metrics import ConfusionMatrix, near_boundary
@@ -314,3 +315,61 @@ def test_10_counts_macs_as_by_hand():
     layer = torch.nn.Conv2d(3, 4, 3, padding=1)
     assert BUILT_IN_10["macs"](layer, 8, 10) == 8 * 10 * 4 * 3 * 9
     assert BUILT_IN_10["parameters"](layer) == 4 * 3 * 9 + 4
+
+
+BUILT_IN_12 = of("12_your_pictures.ipynb")
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_12_draws_the_polygons_of_the_library(seed: int):
+    draw = np.random.default_rng(seed)
+    names = ["background", "one", "two"]
+    annotation = {"imageHeight": int(draw.integers(1, 30)), "imageWidth": int(draw.integers(1, 30))}
+    annotation["shapes"] = [
+        {
+            "label": str(draw.choice(names)),
+            "shape_type": "polygon",
+            "points": draw.uniform(-3, 33, (draw.integers(3, 8), 2)).tolist(),
+        }
+        for _ in range(draw.integers(0, 5))
+    ]
+    ours = BUILT_IN_12["draw_polygons"](annotation, names)
+    assert np.array_equal(ours, label_map(annotation, names, "here"))
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_12_numbers_connected_pieces(seed: int):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([0, 1, 2, 255])[torch.randint(4, (6, 7), generator=draw)]
+    labels[0, 0] = 1
+    numbers = BUILT_IN_12["objects"](labels)
+    assert torch.equal(numbers == 0, (labels == 0) | (labels == 255))
+    left = {(y, x) for y, x in (numbers > 0).nonzero().tolist()}
+    pieces = 0
+    while left:  # flood each piece, pixel by pixel
+        piece, reached = set(), [left.pop()]
+        pieces += 1
+        while reached:
+            y, x = reached.pop()
+            piece.add((y, x))
+            around = {(y + a, x + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} & left
+            reached += [p for p in around if labels[p] == labels[y, x]]
+            left -= set(reached)
+        assert len({numbers[p].item() for p in piece}) == 1
+    assert len(numbers.unique()) - bool((numbers == 0).any()) == pieces
+
+
+@torch.no_grad()
+def test_12_asks_in_tiles_as_the_library_does(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    network = build_model("fcn8s", 4, "vgg11", width=1 / 32).eval()
+    for layer in (network.score_fr, network.score_pool4, network.score_pool3):
+        torch.nn.init.normal_(layer.weight)
+    in_tiles = BUILT_IN_12["in_tiles"]
+    monkeypatch.setitem(in_tiles.__globals__, "network", network)
+    picture = torch.rand(3, 333, 470)
+    whole = network(picture[None])[0].argmax(dim=0)
+    assert torch.equal(in_tiles(picture, 64, 256), whole)
+    assert not torch.equal(in_tiles(picture, 64, 0), whole)
