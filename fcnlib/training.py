@@ -35,7 +35,7 @@ from fcnlib.losses import segmentation_loss
 from fcnlib.models import FCNResNet50, build_model, init_from
 from fcnlib.precision import auto_dtype, auto_memory_format
 from fcnlib.prediction import predict
-from fcnlib.processes import this_process
+from fcnlib.processes import CtrlC, this_process
 from fcnlib.recipes import RECIPES, set_rate
 from fcnlib.run import LOG, Log, only_writer, read_log, save_samples
 from fcnlib.settings import (
@@ -59,12 +59,16 @@ def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
     epochs that were finished before stay in the folder, and ``resume`` goes on there.
     """
     torch.set_flush_denormal(True)  # numbers near 0 would make an untrained network slow
-    settings = settings.complete()
-    run = Path(out)
+    with CtrlC() as ctrl_c:
+        _train(settings.complete(), Path(out), resume, ctrl_c)
+    return Path(out)
+
+
+def _train(settings: Settings, run: Path, resume: bool, ctrl_c: CtrlC) -> None:
     accelerator = _accelerator(settings.precision)
     try:
         with only_writer(run) if accelerator.is_main_process else nullcontext():
-            trainer = _Trainer(settings, run, resume, accelerator)
+            trainer = _Trainer(settings, run, resume, accelerator, ctrl_c)
             accelerator.wait_for_everyone()  # all have seen what was there before anyone writes
             trainer.run_epochs()
     except torch.OutOfMemoryError as error:
@@ -84,16 +88,21 @@ def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
             f"{error.filename or run} cannot be written ({error.strerror or error}): mend that or "
             "choose another folder, then go on with --resume."
         ) from error
-    return run
 
 
 class _Trainer:
     """A run under way: the network, what steps it, and its data."""
 
     def __init__(
-        self, settings: Settings, run: Path, resume: bool, accelerator: Accelerator
+        self,
+        settings: Settings,
+        run: Path,
+        resume: bool,
+        accelerator: Accelerator,
+        ctrl_c: CtrlC,
     ) -> None:
         self.settings, self.run, self.accelerator = settings, run, accelerator
+        self.ctrl_c = ctrl_c
         assert settings.batch_size and settings.crop is not None and settings.lr
         self.batch_size, self.lr = settings.batch_size, settings.lr
         self.recipe = RECIPES[settings.recipe]
@@ -148,6 +157,7 @@ class _Trainer:
         begin = asked = time.perf_counter()
         for step, (images, labels) in enumerate(epoch_batches(self.loader, epoch)):
             waited += time.perf_counter() - asked
+            self.ctrl_c.check()
             done = (epoch - 1 + (step + 0.5) / len(self.loader)) / self.settings.epochs
             factor = self.recipe.schedule(done)
             set_rate(self.optimizer, factor)

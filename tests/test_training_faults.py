@@ -28,6 +28,7 @@ from training_cases import (
     tiny,
 )
 
+from fcnlib import training
 from fcnlib.checkpoint import find_checkpoint, load_checkpoint
 from fcnlib.errors import RunError
 from fcnlib.run import only_writer
@@ -278,3 +279,38 @@ def test_a_lock_that_a_killed_run_left_is_no_obstacle(data, tmp_path):
     (out / ".lock").write_text("")
     assert finish(tiny(data, epochs=1), out) == 0
     assert torch.load(find_checkpoint(out) / "optimizer.pt", weights_only=True)
+
+
+def test_a_ctrl_c_that_python_forgot_ends_the_run_all_the_same(data, tmp_path, monkeypatch):
+    real = training.mixed_seed
+
+    def interrupted(*numbers):
+        if numbers[1] == 2:
+            with contextlib.suppress(KeyboardInterrupt):  # as where Python forks or tidies up
+                signal.raise_signal(signal.SIGINT)
+        return real(*numbers)
+
+    monkeypatch.setattr(training, "mixed_seed", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(data, epochs=4), tmp_path / "run")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert load_checkpoint(tmp_path / "run").epoch == 1
+
+
+def test_what_a_ctrl_c_broke_ends_as_a_ctrl_c(data, tmp_path, monkeypatch):
+    def broken(*_):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+    monkeypatch.setattr(training, "epoch_batches", broken)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(data), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
