@@ -109,8 +109,10 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add = train.add_argument
     add("--out", metavar="RUN", required=True, help="the run's folder: log, samples, checkpoint")
     add("--resume", action="store_true", help="go on with the run in that folder")
-    add("--data", metavar="DIR", help="a folder in VOC layout, with the splits train and val")
+    add("--data", metavar="DIR", help="a folder in VOC layout")
     add("--classes", type=_names, metavar="A,B,...", help="keep these; all others become void")
+    add("--train-split", metavar="SPLIT", help="the list of pictures to train with (train)")
+    add("--val-split", metavar="SPLIT", help="the list of pictures to score on (val)")
     network = train.add_argument_group("network").add_argument
     network(
         "--model",

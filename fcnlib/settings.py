@@ -27,6 +27,8 @@ class Settings:
     upsampling: str = "bilinear"
     width: float = 1.0
     classes: tuple[str, ...] | None = None
+    train_split: str = "train"
+    val_split: str = "val"
     recipe: str = "modern"
     epochs: int = 20
     batch_size: int | None = None

@@ -107,8 +107,12 @@ class _Trainer:
         self.batch_size, self.lr = settings.batch_size, settings.lr
         self.recipe = RECIPES[settings.recipe]
         transforms = self.recipe.transforms(settings.crop, settings.scale)
-        self.data = SegmentationFolder(settings.data, "train", transforms, settings.classes)
-        self.val_data = SegmentationFolder(settings.data, "val", to_float(), settings.classes)
+        self.data = SegmentationFolder(
+            settings.data, settings.train_split, transforms, settings.classes
+        )
+        self.val_data = SegmentationFolder(
+            settings.data, settings.val_split, to_float(), settings.classes
+        )
         self.loader = train_loader(
             self.data,
             settings.batch_size,
@@ -204,7 +208,7 @@ class _Trainer:
         return float(total), int(valid)
 
     def _evaluate(self, epoch: int) -> dict[str, Any]:
-        """Return the scores on the split "val"; write a picture of a few predictions."""
+        """Return the scores on the validation split; write a picture of a few predictions."""
         network = self.accelerator.unwrap_model(self.model)
         matrix = evaluate(network, self.val_data, workers=self.settings.workers)
         self.checkpoint.scores = scores(matrix, self.val_data.classes)

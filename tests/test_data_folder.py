@@ -16,6 +16,9 @@ from fcnlib.data import (
     save_labels,
 )
 from fcnlib.data.check import check_folder
+from fcnlib.data.folder import read_ids
+
+SPLITS_OF_COURSE = ("animals-train", "animals-val", "seg11valid")
 
 
 def test_an_item_is_picture_and_labels_as_uint8(voc_folder):
@@ -240,3 +243,25 @@ def test_other_endings_are_found(voc_folder, name):
     (folder / f"new{name[1:]}").rename(folder / name)
     assert SegmentationFolder(voc_folder, "train").image_paths[0].name == name
     assert SegmentationFolder(voc_folder, "train")[0][0].shape == (3, 10, 12)
+
+
+def test_the_courses_own_lists_of_vocs_pictures(voc_folder):
+    lists = {split: read_ids(voc_folder, split) for split in SPLITS_OF_COURSE}
+    assert [len(ids) for ids in lists.values()] == [445, 454, 736]
+    assert all(len(set(ids)) == len(ids) for ids in lists.values())
+    assert not set(lists["animals-train"]) & set(lists["animals-val"])
+    with pytest.raises(DataError, match=r"2007_000032\.jpg"):  # which this folder has not
+        SegmentationFolder(voc_folder, "animals-train")
+
+
+def test_a_list_of_the_folder_goes_before_the_courses(voc_folder):
+    (voc_folder / "ImageSets/Segmentation/seg11valid.txt").write_text("c\n")
+    assert SegmentationFolder(voc_folder, "seg11valid").ids == ["c"]
+
+
+def test_the_courses_lists_are_those_of_the_real_pictures(real_data):
+    root = real_data / "voc2012-animals"
+    for split in ("train", "val"):
+        assert read_ids(root, split) == read_ids(root, f"animals-{split}")
+    known = (real_data / "voc2012-masks" / "seg11valid.txt").read_text().split()
+    assert read_ids(root, "seg11valid") == known

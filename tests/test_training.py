@@ -3,6 +3,7 @@
 import builtins
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -227,6 +228,17 @@ def test_evaluation_leaves_the_mode_as_it_was(data):
 def test_scores_are_written_every_few_epochs_and_at_the_end(data, tmp_path):
     records = log_of(train(tiny(data, epochs=3, evaluate_every=2), tmp_path / "run"))
     assert ["mean_iou" in record for record in records] == [False, True, True]
+
+
+def test_other_lists_can_be_trained_and_scored_with(data, tmp_path):
+    root = shutil.copytree(data, tmp_path / "data")
+    lists = root / "ImageSets" / "Segmentation"
+    for before, after in (("train", "mine"), ("val", "yours")):
+        (lists / f"{before}.txt").rename(lists / f"{after}.txt")
+    usual = train(tiny(data, epochs=1), tmp_path / "usual")
+    named = train(tiny(root, epochs=1, train_split="mine", val_split="yours"), tmp_path / "named")
+    for key in ("loss", "mean_iou"):
+        assert read_log(usual)[0][key] == read_log(named)[0][key]
 
 
 def test_a_split_that_is_all_void_has_no_score(data, tmp_path, capsys):
