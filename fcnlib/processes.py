@@ -1,6 +1,7 @@
 """The processes that share a run, the device of each, and Ctrl-C."""
 
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -32,11 +33,13 @@ class CtrlC:
         self._listens = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if self._listens:
             signal.signal(signal.SIGINT, self._note)
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._forgotten
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._listens:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.unraisablehook = self._hook
         self.check()
 
     def check(self) -> None:
@@ -47,3 +50,7 @@ class CtrlC:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.came = True
         raise KeyboardInterrupt
+
+    def _forgotten(self, what: "sys.UnraisableHookArgs") -> None:
+        if what.exc_type is not KeyboardInterrupt:  # which is remembered, not lost
+            self._hook(what)

@@ -337,6 +337,7 @@ DIFFERENT = {
     "width": 0.2, "recipe": "paper", "epochs": 5, "batch_size": 3, "crop": 40,
     "scale": (1.0, 2.0), "lr": 0.5, "pretrained_factor": 0.2, "precision": "auto", "seed": 4,
     "evaluate_every": 2, "dropout": 0.1, "classes": CLASSES[:2],
+    "train_split": "val", "val_split": "train",
 }  # fmt: skip
 
 
