@@ -122,7 +122,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     network(
         "--backbone",
         help="of the FCNs and the decoder: vgg11, 13, 16 (default), 19, each also with _bn; of the "
-        "FCNs also squeezenet1_1",
+        "FCNs also squeezenet1_1 and squeezenet1_1_fc6",
     )
     network("--weights", metavar="W", help="imagenet, or a file of weights")
     network("--init-from", metavar="RUN", help="start from a run, as from fcn32s to fcn16s")

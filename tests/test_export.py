@@ -44,6 +44,7 @@ NETWORKS = [
     ("fcn16s", "vgg11", "paper"),
     ("fcn16s", "squeezenet1_1", "same"),
     ("fcn8s_atonce", "squeezenet1_1", "same"),
+    ("fcn8s", "squeezenet1_1_fc6", "same"),
 ]
 
 

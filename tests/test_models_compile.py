@@ -14,6 +14,7 @@ NETWORKS = [
     ("fcn8s", "vgg11", "same"),
     ("fcn8s", "vgg11", "paper"),
     ("fcn8s", "squeezenet1_1", "same"),
+    ("fcn8s", "squeezenet1_1_fc6", "same"),
     ("fcn8s_atonce", "vgg11", "same"),
     ("fcn_decoder", "vgg11_bn", "same"),
     ("fcn_resnet18", None, "same"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from reference_networks import randomise
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import fcnlib.models
 from fcnlib.bilinear import BilinearUpsample
@@ -84,6 +85,25 @@ def test_names_over_squeezenet():
         "upscore16",
         "upscore8",
     ]
+
+
+@torch.no_grad()
+def test_fc6_over_squeezenet():
+    """Each score sees 2 x 6 cells of 16 pixels more: as typed out, and as a pixel's reach."""
+    fcn = random("fcn32s", "squeezenet1_1_fc6").double()
+    assert fcn.new_layers == ("score_", "upscore", "fc6")
+    x = torch.rand(1, 3, 95, 127, dtype=torch.float64)
+    cells = fcn.features(x)["fire9"]
+    seen = F.conv2d(cells, fcn.fc6.weight, fcn.fc6.bias, padding=6, dilation=6).relu()
+    assert torch.equal(fcn.features(x)["head"], seen)
+    assert seen.shape[-2:] == cells.shape[-2:] and seen.std() > 0
+    for backbone, pixels in (("squeezenet1_1", 207), ("squeezenet1_1_fc6", 207 + 12 * 16)):
+        fcn = without_biases(random("fcn32s", backbone)).double()
+        x = torch.zeros(1, 3, 640, 32, dtype=torch.float64)
+        x[..., 320, 16] = 1e3
+        zero = fcn.features(0 * x)["head"]
+        rows = (fcn.features(x)["head"] - zero).abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+        assert pixels - 16 <= (rows.max() - rows.min() + 1) * 16 <= pixels + 16
 
 
 @each_name
@@ -199,6 +219,8 @@ ALIGNED = [  # name, backbone, geometry, stride of the coarsest map, reach
     ("fcn8s", "squeezenet1_1", "same", 16),
     ("fcn8s", "squeezenet1_1", "paper", 16),
     ("fcn16s", "squeezenet1_1", "same", 16),
+    ("fcn8s", "squeezenet1_1_fc6", "same", 16),
+    ("fcn8s", "squeezenet1_1_fc6", "paper", 16),
     ("fcn_decoder", "vgg11", "same", 32),
     ("fcn_resnet18", None, "same", 32),
     ("fcn_resnet50", None, "same", 8),
@@ -223,7 +245,9 @@ def test_a_shifted_picture_shifts_the_logits(name, backbone, geometry, stride, a
 
 @pytest.mark.slow
 @each_name
-@pytest.mark.parametrize(("backbone", "stride"), [("vgg11", 32), ("squeezenet1_1", 16)])
+@pytest.mark.parametrize(
+    ("backbone", "stride"), [("vgg11", 32), ("squeezenet1_1", 16), ("squeezenet1_1_fc6", 16)]
+)
 @torch.no_grad()
 def test_both_geometries_look_at_the_same_place(name, backbone, stride):
     """They divide the picture into cells alike, but the paper's pad is no multiple of the stride.
@@ -248,6 +272,8 @@ FLIPPED = [  # backbone, geometry, sizes at which the cells lie symmetrically in
     ("vgg11", "paper", (26, 58, 122)),  # with 198 more, a multiple of 32
     ("squeezenet1_1", "same", (31, 47, 111)),  # each 3x3 layer ends exactly at the border
     ("squeezenet1_1", "paper", (7, 39, 103)),  # with 200 more, one less than a multiple of 16
+    ("squeezenet1_1_fc6", "same", (31, 47, 111)),
+    ("squeezenet1_1_fc6", "paper", (23, 39, 103)),  # not 7: fc6 sees what PadEnd adds there
 ]
 
 

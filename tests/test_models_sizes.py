@@ -22,6 +22,7 @@ SKIPPING = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
 CASES = [  # name, backbone, geometry
     *((name, "vgg11", geometry) for name in SKIPPING for geometry in ("same", "paper")),
     *((name, "squeezenet1_1", geometry) for name in SKIPPING for geometry in ("same", "paper")),
+    *(("fcn8s", "squeezenet1_1_fc6", geometry) for geometry in ("same", "paper")),
     ("fcn_decoder", "vgg11", "same"),
     ("fcn_resnet18", None, "same"),
     ("fcn_resnet50", None, "same"),

@@ -109,6 +109,9 @@ def test_imagenet_is_downloaded_once(server, squeezenet_state):
     server.status = 500
     check_squeezenet(from_imagenet("fcn8s", geometry="paper"), squeezenet_state)
     assert len(server.requests) == 1
+    with_fc6 = build_model("fcn8s", 3, "squeezenet1_1_fc6", weights="imagenet")
+    check_squeezenet(with_fc6, squeezenet_state)
+    assert len(server.requests) == 1
 
 
 def test_imagenet_with_other_bytes_than_the_hash_says(server):

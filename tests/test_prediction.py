@@ -114,6 +114,7 @@ def stitched(network: nn.Module, x: Tensor) -> Tensor:
     ("name", "backbone", "geometry"),
     [
         ("fcn8s", "squeezenet1_1", "same"),
+        ("fcn8s", "squeezenet1_1_fc6", "same"),
         ("fcn32s", "vgg16", "same"),
         pytest.param("fcn32s", "vgg16", "paper", marks=pytest.mark.slow),
         pytest.param("fcn8s", "vgg16", "paper", marks=pytest.mark.slow),

@@ -18,6 +18,7 @@ NETWORKS = {
     "fcn32s": (("fcn32s", 3, "vgg11"), {"score_fr"}),
     "fcn16s": (("fcn16s", 3, "vgg11_bn"), {"score_fr", "score_pool4"}),
     "fcn8s": (("fcn8s", 3, "squeezenet1_1"), {"score_fr", "score_fire5", "score_fire3"}),
+    "fcn16s, fc6": (("fcn16s", 3, "squeezenet1_1_fc6"), {"score_fr", "score_fire5", "fc6"}),
     "fcn8s_atonce": (("fcn8s_atonce", 3, "vgg11"), {"score_fr", "score_pool4", "score_pool3"}),
     "fcn_decoder": (
         ("fcn_decoder", 3, "vgg11_bn"),

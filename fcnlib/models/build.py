@@ -14,6 +14,7 @@ from fcnlib.models.squeezenet import SqueezeNet
 from fcnlib.models.vgg import CHANNELS, STRIDE, VGG, VGG_NAMES, VGGFeatures, scaled
 from fcnlib.models.weights import State, imagenet_weights, load, read_weights
 
+WITH_FC6 = "squeezenet1_1_fc6"
 SKIP_SCALES = {
     "fcn32s": (),
     "fcn16s": (1.0,),
@@ -22,7 +23,7 @@ SKIP_SCALES = {
 }
 BACKBONES = {
     # name: the backbones it can have, the default first
-    **dict.fromkeys(SKIP_SCALES, ("vgg16", *VGG_NAMES, "squeezenet1_1")),
+    **dict.fromkeys(SKIP_SCALES, ("vgg16", *VGG_NAMES, "squeezenet1_1", WITH_FC6)),
     "fcn_decoder": ("vgg16", *VGG_NAMES),
     "fcn_resnet18": ("resnet18",),
     "fcn_resnet50": ("resnet50",),
@@ -42,8 +43,9 @@ def build_model(
     """Return a network: pictures (N, 3, H, W), RGB in 0..1 -> logits (N, num_classes, H, W).
 
     ``name``: fcn32s, fcn16s, fcn8s, fcn8s_atonce (over vgg11, 13, 16, 19, with or without
-    "_bn", or squeezenet1_1 with skips at its own strides 8 and 4), fcn_decoder (over a VGG),
-    fcn_resnet18, fcn_resnet50. H and W are any sizes from 1 on.
+    "_bn", or squeezenet1_1 with skips at its own strides 8 and 4, or squeezenet1_1_fc6 with a new
+    layer that sees farther), fcn_decoder (over a VGG), fcn_resnet18, fcn_resnet50. H and W are any
+    sizes from 1 on.
 
     ``weights``: None; "imagenet", torchvision's for the backbone; or a file with a state_dict
     of the backbone (torchvision's keys) or of the whole network. The model normalises pictures
@@ -63,7 +65,7 @@ def build_model(
     if weights == "imagenet":
         if width != 1:
             raise ValueError(f"ImageNet weights are of width 1, not {width}: give a file.")
-        state = imagenet_weights(backbone)
+        state = imagenet_weights(backbone.removesuffix("_fc6"))
     elif weights is not None:
         state, normalization = read_weights(weights)
 
@@ -113,8 +115,8 @@ def _body(
         return resnet50_dilated(width)
     if name == "fcn_decoder":
         return VGGFeatures(backbone, width, ceil_mode=True)
-    if backbone == "squeezenet1_1":
-        return SqueezeNet(width)
+    if backbone.startswith("squeezenet"):
+        return SqueezeNet(width, fc6=backbone == WITH_FC6)
     num_classes, cells = 1000, fc6_size
     if "fc6.weight" in state and state["fc6.weight"].ndim == 4:
         cells = state["fc6.weight"].shape[-1]

@@ -52,8 +52,8 @@ class FCN(nn.Module):
     copied. Raises ValueError for another geometry or upsampling.
     """
 
-    new_layers = ("score_", "upscore")
-    """What no classifier has: the beginnings of these layers' names."""
+    new_layers: tuple[str, ...] = ("score_", "upscore")
+    """What the classifier does not have: the beginnings of these layers' names."""
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class FCN(nn.Module):
             raise ValueError(f"upsampling must be 'bilinear' or 'learned', not {upsampling!r}.")
         self.normalize = Normalize(classifier.normalize.normalization)
         stages = copy.deepcopy(classifier.stages()) | {"head": classifier.head()}
+        self.new_layers = FCN.new_layers + classifier.new_layers
         self.stages = {stage: list(layers) for stage, layers in stages.items()}
         for layers in stages.values():
             for name, layer in layers.items():
@@ -128,8 +129,8 @@ class FCN(nn.Module):
             first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
             first.padding = (PAPER_PADDING, PAPER_PADDING)
         elif isinstance(fc6 := getattr(self, "fc6", None), nn.Conv2d):
-            rows, columns = fc6.kernel_size
-            fc6.padding = (rows // 2, columns // 2)
+            (rows, columns), dilation = fc6.kernel_size, fc6.dilation[0]
+            fc6.padding = (dilation * (rows // 2), dilation * (columns // 2))
 
     def _places(self) -> dict[str, Geometry]:
         """Return where the numbers behind each stage look."""

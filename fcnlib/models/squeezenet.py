@@ -29,6 +29,7 @@ STAGES = {
     "fire5": ("pool3", "fire4", "fire5"),
     "fire9": ("pool5", "fire6", "fire7", "fire8", "fire9"),
 }
+FC6_CHANNELS, FC6_DILATION = 256, 6
 SMALLEST = 17
 """The smallest picture of which the last pooling leaves something."""
 
@@ -60,14 +61,16 @@ class PadEnd(nn.Module):
 class SqueezeNet(nn.Module):
     """The convolutional part: pictures (N, 3, H, W), RGB in 0..1, H, W >= 17 -> stride 16.
 
-    ``width`` scales the channels.
+    ``width`` scales the channels. With ``fc6``, the head of an FCN gets a layer of that name,
+    as VGG's has one: 3 x 3, dilated, so that each score knows what is around it. It belongs to no
+    classifier, and begins at random.
     """
 
     pool_kernel = 3
     batch_norm_stride = 0
     name = "squeezenet1_1"
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, fc6: bool = False) -> None:
         super().__init__()
         self.normalize = Normalize()
         layers: list[nn.Module] = []
@@ -82,11 +85,12 @@ class SqueezeNet(nn.Module):
                 layers.append(nn.ReLU(inplace=True))
         self.features = nn.Sequential(*layers)
         self.channels = [scaled(FIRE[stage][-1], width) for stage in STAGES]
-        self.hidden = self.channels[-1]
+        self.fc6 = fc6
+        self.hidden = scaled(FC6_CHANNELS, width) if fc6 else self.channels[-1]
+        self.new_layers: tuple[str, ...] = ("fc6",) if fc6 else ()
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                _init(module)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features."""
@@ -100,5 +104,14 @@ class SqueezeNet(nn.Module):
         return stages
 
     def head(self) -> dict[str, nn.Module]:
-        """Return what stands between the features and the scores: dropout, nothing else."""
-        return {"drop9": nn.Dropout()}
+        """Return what stands between the features and the scores: dropout, and fc6 if wanted."""
+        if not self.fc6:
+            return {"drop9": nn.Dropout()}
+        fc6 = nn.Conv2d(self.channels[-1], self.hidden, kernel_size=3, dilation=FC6_DILATION)
+        _init(fc6)
+        return {"fc6": fc6, "relu6": nn.ReLU(inplace=True), "drop6": nn.Dropout()}
+
+
+def _init(layer: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

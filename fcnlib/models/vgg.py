@@ -95,6 +95,8 @@ class VGG(VGGFeatures):
     many cells, as torchvision does it.
     """
 
+    new_layers: tuple[str, ...] = ()
+
     def __init__(
         self, name: str, num_classes: int = 1000, width: float = 1.0, image_size: int = 224
     ) -> None:
