@@ -1,6 +1,6 @@
 """What each skip brings, and what the classifier brings: notebook 09's table, for several seeds.
 
-    python benchmarks/stages.py [--stages 4 4 5] [--seeds 0 1 2] [--straight]
+    python benchmarks/stages.py [--stages 4 4 6] [--seeds 0 1 2] [--crop 128] [--straight]
 
 FCN-32s, 16s and 8s and an FCN-8s without the classifier, each with the same pictures, steps and
 rates: one schedule over all stages, and the network changes between them, as in the notebook.
@@ -26,7 +26,7 @@ from fcnlib.precision import auto_memory_format
 from fcnlib.recipes import modern_optimizer, set_rate, warm_up_and_poly
 
 LR, PRETRAINED = 2e-2, 0.1
-BATCH, CROP, SCALE, DROPOUT = 4, 160, (0.8, 1.25), 0.1
+BATCH, SCALE, DROPOUT = 4, (0.8, 1.25), 0.1
 LAYOUT = auto_memory_format("cpu")
 RUNS = {
     "FCN-32s": ("32s", "32s", "32s"),
@@ -58,9 +58,9 @@ def train_stage(network: nn.Module, loader: object, epochs: range, total: int, s
             optimizer.zero_grad()
 
 
-def scores(stages: list[int], seed: int, straight: bool) -> dict[str, float]:
+def scores(stages: list[int], seed: int, crop: int, straight: bool) -> dict[str, float]:
     """Return the mean IoU of each network of a seed."""
-    train = SegmentationFolder(shapes(), "train", train_transforms(CROP, SCALE))
+    train = SegmentationFolder(shapes(), "train", train_transforms(crop, SCALE))
     val = SegmentationFolder(shapes(), "val", to_float())
     loader = train_loader(train, BATCH, seed)
     ends = [sum(stages[: place + 1]) for place in range(3)]
@@ -98,12 +98,16 @@ def scores(stages: list[int], seed: int, straight: bool) -> dict[str, float]:
 def main() -> None:
     """Print each score, and for each network mean, least and most over the seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stages", type=int, nargs=3, default=[4, 4, 5], help="epochs of each")
+    parser.add_argument("--stages", type=int, nargs=3, default=[4, 4, 6], help="epochs of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--crop", type=int, default=128, help="side of a crop, in pixels")
     parser.add_argument("--straight", action="store_true", help="each in one stage")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
-    table = [scores(arguments.stages, seed, arguments.straight) for seed in arguments.seeds]
+    table = [
+        scores(arguments.stages, seed, arguments.crop, arguments.straight)
+        for seed in arguments.seeds
+    ]
     for name in table[0]:
         values = [row[name] for row in table]
         print(f"{name:20} {statistics.mean(values):.3f}  {min(values):.3f} to {max(values):.3f}")
