@@ -149,9 +149,10 @@ class _Trainer:
                 if epoch % self.settings.evaluate_every == 0 or epoch == last:
                     record |= self._evaluate(epoch)
                 if log is not None:
-                    bar.write(_line(record, last))
                     log.write(record)
                 self._save(epoch)
+                if log is not None:
+                    bar.write(_line(record, last))  # last: an epoch that was shown is safe
 
     def _train_epoch(self, epoch: int, bar: tqdm) -> dict[str, float]:
         """Take a step per batch; return the loss per valid pixel, the rate and the speed."""
