@@ -64,6 +64,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - ROWS.keys():
         parser.error(f"{unknown.pop()!r} is none of: {'; '.join(ROWS)}.")
+    for place, name in enumerate(arguments.rows):
+        if name in STAGES and STAGES[name] not in arguments.rows[:place]:
+            parser.error(f"{name!r} begins with {STAGES[name]!r}: name that row before it.")
     if not arguments.table and arguments.data is None:
         parser.error("there is no PASCAL VOC: `fcn data voc` fetches it, or name it with --data.")
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +94,7 @@ def train(name: str, seed: int, folder: Path, data: str, weights: str) -> dict[s
     elif name in STAGES:
         origin, start = STAGES[name], ["--init-from", str(place[STAGES[name]])]
     else:
-        origin, start = "ImageNet", ["--weights", weights]
+        origin, start = Path(weights).name, ["--weights", weights]
     options = [*ROWS[name].split(), "--seed", str(seed)]
     command = [sys.executable, "-m", "fcnlib", "train", "--data", str(data), *start, *options]
     command += ["--evaluate-every", "10000", "--out", str(place[name])]

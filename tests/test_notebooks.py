@@ -4,7 +4,6 @@ import copy
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -155,11 +154,12 @@ CONFIG["start"] = CONFIGS["shapes"]["start"]
 def test_11_runs_in_every_mode_and_its_outputs_hold(mode, real_data, tmp_path):
     """On a few photographs, with short stages, and for the GPU's mode with a narrow network.
 
-    Too few to be better than always background: the cell that says so is left out.
+    Too few to be better than always background: the cell that asks for it is left out.
     """
     _few_pictures_of_voc(real_data / "voc2012-animals", tmp_path / "VOC")
     (path,) = (path for path in CHAPTERS if path.name.startswith("11"))
     notebook = read(path)
+    notebook.cells = [cell for cell in notebook.cells if "lazy.mean_iou() +" not in cell.source]
     stored = [_printed(cell) for cell in notebook.cells]
     (find,) = (cell for cell in code_cells(notebook) if "voc = find_voc()" in cell.source)
     find.source = f"import os\nos.environ['FCN_VOC'] = {str(tmp_path / 'VOC')!r}\n" + find.source
@@ -168,11 +168,6 @@ def test_11_runs_in_every_mode_and_its_outputs_hold(mode, real_data, tmp_path):
     weights = str(real_data / "weights" / "squeezenet1_1_caffe_notop.pth")
     short = SHORT.format(weights=weights) + {"animals": "", "gpu": NARROW}[mode]
     config.source = before + config.source + short
-    for cell in code_cells(notebook):
-        if "lazy.mean_iou() +" in cell.source:
-            cell.source = (
-                "print('better than always background, and the number of the run\\'s log')"
-            )
     run(notebook, tmp_path)
     strict = [place for place, cell in enumerate(notebook.cells) if not _ignored(cell)]
     assert [_printed(notebook.cells[place]) for place in strict] == [stored[n] for n in strict]
@@ -180,12 +175,14 @@ def test_11_runs_in_every_mode_and_its_outputs_hold(mode, real_data, tmp_path):
 
 def _few_pictures_of_voc(source: Path, target: Path) -> None:
     """Make a VOC folder of 12 pictures to train with and 10 to score on, by links."""
-    shutil.copytree(source / "ImageSets" / "Segmentation", lists := target / "old")
-    names = {split: (lists / f"{split}.txt").read_text().split() for split in ("train", "val")}
-    (target / "ImageSets" / "Segmentation").mkdir(parents=True)
+    lists = Path("ImageSets") / "Segmentation"
+    names = {
+        kind: (source / lists / f"{kind}.txt").read_text().split() for kind in ("train", "val")
+    }
+    (target / lists).mkdir(parents=True)
     for split in ("train", "animals-train", "val", "animals-val", "seg11valid"):
         few = names["train"][:12] if "train" in split else names["val"][:10]
-        (target / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(few) + "\n")
+        (target / lists / f"{split}.txt").write_text("\n".join(few) + "\n")
     for folder in ("JPEGImages", "SegmentationClass"):
         (target / folder).symlink_to(source / folder)
 
