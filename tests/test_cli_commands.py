@@ -15,13 +15,23 @@ import torch
 from PIL import Image
 from reference_networks import randomise
 from safetensors.torch import save_file
+from training_cases import few_pictures
 
 from fcnlib import prediction, training
 from fcnlib.checkpoint import load_checkpoint
 from fcnlib.cli import main
-from fcnlib.data import SegmentationFolder, read_labels, save_labels, to_float, voc_colormap
+from fcnlib.course.pretrain import classifier_file
+from fcnlib.data import (
+    SegmentationFolder,
+    read_labels,
+    save_labels,
+    shapes,
+    to_float,
+    voc_colormap,
+)
 from fcnlib.evaluation import evaluate, scores
 from fcnlib.models.build import BACKBONES
+from fcnlib.run import read_log
 from fcnlib.settings import Settings
 
 COMMANDS = ("train", "evaluate", "predict", "export", "plot")
@@ -386,6 +396,7 @@ def test_stopping_a_training_says_how_to_go_on(own, tmp_path, capsys, monkeypatc
 HELP = """
 import contextlib, io, sys
 from fcnlib.cli import main
+from fcnlib.course.pretrain import classifier_file
 for command in sys.argv[1:]:
     with contextlib.suppress(SystemExit):
         main([command, "--help"])
@@ -493,3 +504,38 @@ def test_animals_with_pretrained_weights(real_data, tmp_path, capsys):
     shown = [read_labels(path, 21) for path in masks.glob("*.png")]
     assert len(shown) == 12
     assert {int(k) for mask in shown for k in mask.unique()} == {0, 15, 17}
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    "network",
+    [
+        ("fcn32s", "vgg11_bn"),
+        ("fcn16s", "vgg11_bn"),
+        ("fcn8s", "vgg11_bn"),
+        ("fcn_decoder", "vgg11_bn"),
+        ("fcn_resnet18", "resnet18"),
+        ("fcn_resnet50", "resnet50"),
+    ],
+    ids=lambda network: network[0],
+)
+def test_every_network_trains_on_scenes_and_on_photographs(network, real_data, tmp_path):
+    """One command, and nothing in it changes but --data."""
+    model, backbone = network
+    given = ["--model", model, "--weights", classifier_file(backbone), "--width", 0.25]
+    given += [] if backbone.startswith("resnet") else ["--backbone", backbone]
+    given += ["--epochs", 4, "--evaluate-every", 4, "--crop", 96, "--batch-size", 4, "--lr", 0.01]
+    given += ["--workers", 0]
+    for name, source in {"scenes": shapes(), "photographs": real_data / "voc2012-animals"}.items():
+        root, out = few_pictures(source, tmp_path / name), tmp_path / f"run-{name}"
+        assert fcn("train", "--data", root, *given, "--out", out) == 0
+        losses = [record["loss"] for record in read_log(out)]
+        assert losses[-1] < losses[0] - 0.2
+        checkpoint = load_checkpoint(out)
+        pictures = SegmentationFolder(root, "val", to_float())
+        assert checkpoint.classes.names == tuple(pictures.classes)
+        matrix = evaluate(checkpoint.network().eval(), pictures)
+        asked = sum(int((labels != 255).sum()) for _, labels in pictures)
+        assert int(matrix.counts.sum()) == asked
+        assert matrix.mean_iou() == pytest.approx(checkpoint.scores["mean_iou"])

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import nbformat
 import notebook_guards as guards
@@ -30,6 +29,7 @@ from notebook_tools import (
     read,
     tags,
 )
+from training_cases import few_pictures
 
 from fcnlib.course.notebooks import KERNEL, SETUP, run
 
@@ -156,7 +156,7 @@ def test_11_runs_in_every_mode_and_its_outputs_hold(mode, real_data, tmp_path):
 
     Too few to be better than always background: the cell that asks for it is left out.
     """
-    _few_pictures_of_voc(real_data / "voc2012-animals", tmp_path / "VOC")
+    few_pictures(real_data / "voc2012-animals", tmp_path / "VOC")
     (path,) = (path for path in CHAPTERS if path.name.startswith("11"))
     notebook = read(path)
     notebook.cells = [cell for cell in notebook.cells if "lazy.mean_iou() +" not in cell.source]
@@ -171,20 +171,6 @@ def test_11_runs_in_every_mode_and_its_outputs_hold(mode, real_data, tmp_path):
     run(notebook, tmp_path)
     strict = [place for place, cell in enumerate(notebook.cells) if not _ignored(cell)]
     assert [_printed(notebook.cells[place]) for place in strict] == [stored[n] for n in strict]
-
-
-def _few_pictures_of_voc(source: Path, target: Path) -> None:
-    """Make a VOC folder of 12 pictures to train with and 10 to score on, by links."""
-    lists = Path("ImageSets") / "Segmentation"
-    names = {
-        kind: (source / lists / f"{kind}.txt").read_text().split() for kind in ("train", "val")
-    }
-    (target / lists).mkdir(parents=True)
-    for split in ("train", "animals-train", "val", "animals-val", "seg11valid"):
-        few = names["train"][:12] if "train" in split else names["val"][:10]
-        (target / lists / f"{split}.txt").write_text("\n".join(few) + "\n")
-    for folder in ("JPEGImages", "SegmentationClass"):
-        (target / folder).symlink_to(source / folder)
 
 
 def _printed(cell: nbformat.NotebookNode) -> str:
