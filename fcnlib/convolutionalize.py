@@ -27,17 +27,11 @@ def linear_to_conv(linear: nn.Linear, channels: int, height: int, width: int) ->
             f"The layer has {linear.in_features} inputs, but a map of {channels} x {height} x "
             f"{width} has {channels * height * width} numbers."
         )
-    conv = nn.utils.skip_init(
-        nn.Conv2d,
-        channels,
-        linear.out_features,
-        (height, width),
-        bias=linear.bias is not None,
-        device=linear.weight.device,
-        dtype=linear.weight.dtype,
-    )
-    with torch.no_grad():
-        conv.weight.copy_(linear.weight.reshape(conv.weight.shape))
-        if linear.bias is not None:
-            conv.bias.copy_(linear.bias)
+    with torch.device("meta"):  # shapes alone: no numbers are drawn only to be replaced
+        conv = nn.Conv2d(
+            channels, linear.out_features, (height, width), bias=linear.bias is not None
+        )
+    conv.weight = nn.Parameter(linear.weight.detach().reshape(conv.weight.shape).clone())
+    if linear.bias is not None:
+        conv.bias = nn.Parameter(linear.bias.detach().clone())
     return conv

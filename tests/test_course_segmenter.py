@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from notebook_tools import CHAPTERS, code_cells, read
 
 from fcnlib.checkpoint import FACTS, WEIGHTS, load_checkpoint
-from fcnlib.course.segmenter import OPTIONS, SEGMENTER, hand_out
-from fcnlib.data import SegmentationFolder, shapes, to_float
+from fcnlib.course.segmenter import OPTIONS, hand_out
+from fcnlib.data import SEGMENTER, SegmentationFolder, shapes, to_float
 from fcnlib.evaluation import evaluate
 from fcnlib.settings import Settings
 from fcnlib.training import train
@@ -51,3 +54,14 @@ def test_what_is_handed_out_answers_as_the_run_did(tmp_path):
         )
     assert before.abs().max() > 0
     torch.testing.assert_close(before, after, rtol=0.01, atol=0.01 * float(before.abs().max()))
+
+
+def test_the_first_answer_of_the_course_waits_for_no_import_it_does_not_need():
+    """torchvision, and sympy behind some of PyTorch's functions, take seconds to import."""
+    cells = [cell.source for cell in code_cells(read(CHAPTERS[0]))]
+    last = next(place for place, source in enumerate(cells) if "answer = predict(" in source)
+    begin = ["import sys", "from fcnlib.course import setup", "setup()"]
+    end = ["print({'torch', 'torchvision', 'accelerate', 'sympy'} & set(sys.modules))"]
+    code = "\n".join([*begin, *cells[1 : last + 1], *end])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "{'torch'}"

@@ -21,10 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from fcnlib.checkpoint import FACTS, WEIGHTS, find_checkpoint, load_checkpoint
 from fcnlib.course.pretrain import WIDTH, classifier_file
-from fcnlib.data import SegmentationFolder, shapes, to_float
+from fcnlib.data import SEGMENTER, SegmentationFolder, shapes, to_float
 from fcnlib.evaluation import evaluate, scores
 
-SEGMENTER = Path(__file__).parents[2] / "data" / "segmenter"
 BACKBONE, EPOCHS = "vgg11_bn", 60
 OPTIONS = (
     f"--model fcn8s --backbone {BACKBONE} --width {WIDTH} --epochs {EPOCHS} --batch-size 4 "

@@ -4,17 +4,19 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
 
 from fcnlib.data.labels import VOC_CLASSES, VOID, labels_from_colors, voc_colormap
 from fcnlib.errors import DataError
+
+if TYPE_CHECKING:  # torchvision takes seconds to import: not before a picture is read
+    from torchvision import tv_tensors
 
 SPLITS = Path(__file__).parent / "splits"
 """The course's own lists of VOC's pictures: animals-train and animals-val, 899 of the official
@@ -25,23 +27,27 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 _VOC_PALETTE = voc_colormap().tobytes()
 
 
-def read_image(path: str | Path) -> tv_tensors.Image:
+def read_image(path: str | Path) -> "tv_tensors.Image":
     """Read a picture of any common kind as RGB: (3, H, W) uint8.
 
     It is turned as its EXIF tag says, grey and CMYK become RGB, transparent parts lie
     on white, and 16-bit values keep their upper 8 bits. Raises DataError.
     """
+    from torchvision import tv_tensors
+
     picture = _upright_rgb(_decode(path), path)
     image = np.array(picture).transpose(2, 0, 1)
     return torch.from_numpy(image).as_subclass(tv_tensors.Image)
 
 
-def read_labels(path: str | Path, num_classes: int) -> tv_tensors.Mask:
+def read_labels(path: str | Path, num_classes: int) -> "tv_tensors.Mask":
     """Read a label map: (H, W) uint8 with values 0..num_classes-1 and 255 for void.
 
     The file is a palette PNG, as VOC's are, or an 8-bit grey one. Raises DataError when
     it is of another kind, when its palette is not VOC's, or when a label is too large.
     """
+    from torchvision import tv_tensors
+
     mask = _decode(path)
     if mask.mode not in ("P", "L"):
         raise DataError(f"{path} {_wrong_kind(mask)}")
@@ -76,7 +82,7 @@ class SegmentationFolder(Dataset[tuple[Any, Any]]):
         self,
         root: str | Path,
         split: str,
-        transforms: Callable[[tv_tensors.Image, tv_tensors.Mask], Any] | None = None,
+        transforms: Callable[["tv_tensors.Image", "tv_tensors.Mask"], Any] | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
         self.root = Path(root)
@@ -101,7 +107,7 @@ class SegmentationFolder(Dataset[tuple[Any, Any]]):
         labels = read_labels(self.label_paths[index], len(self.all_classes))
         check_sizes(self.label_paths[index], image, labels)
         if self.classes != self.all_classes:
-            labels = tv_tensors.wrap(self._new_labels[labels.long()], like=labels)
+            labels = self._new_labels[labels.long()].as_subclass(type(labels))
         if self.transforms is None:
             return image, labels
         return self.transforms(image, labels)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from fcnlib.errors import DataError
 
+SEGMENTER = Path(__file__).parents[2] / "data" / "segmenter"
+"""The checkpoint that the course hands out, as fcnlib.course.segmenter makes it."""
+
 
 def data_dir() -> Path:
     """Return the folder for drawn and downloaded sets.

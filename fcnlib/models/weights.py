@@ -5,7 +5,6 @@ import hashlib
 from pathlib import Path
 
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -33,6 +32,8 @@ def imagenet_weights(backbone: str) -> State:
     They are downloaded once, checked by their hash, and kept in PyTorch's cache. Raises
     WeightsError where they are neither there nor to be had.
     """
+    import torchvision  # takes seconds, and nothing else here needs it
+
     weights = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
     place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
