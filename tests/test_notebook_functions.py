@@ -294,7 +294,7 @@ def test_10_builds_the_outlines_of_the_library():
         labels = torch.randint(3, (height, width), generator=generator)
         labels[torch.rand(height, width, generator=generator) < 0.7] = 255
         for distance in (1, 2, 5):
-            built = BUILT_IN_10["near_outline"](labels, distance)
+            built = BUILT_IN_10["near_boundary"](labels, distance)
             assert torch.equal(built, near_boundary(labels, distance))
 
 
