@@ -13,7 +13,7 @@ NEED = install Python 3.11 or newer, or name one: make lab PYTHON=python3.12
 # Let Python keep what it compiles, else each import of torch takes ten seconds.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help lab test test-fast lint notebooks checkpoint bench lock
+.PHONY: help lab test test-fast lint notebooks checkpoint bench results lock
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,12 @@ bench: .venv/ready  ## compare fcnlib with its peers
 	.venv/bin/python benchmarks/transposed_conv.py
 	.venv/bin/python benchmarks/models.py
 	.venv/bin/python benchmarks/training.py
+
+results: .venv/ready  ## train every row of the README's results again: a night; needs VOC
+	.venv/bin/python benchmarks/stages.py --straight --stages 15 15 15 --crop 160
+	.venv/bin/python benchmarks/variants.py
+	.venv/bin/python benchmarks/voc.py
+	.venv/bin/python benchmarks/voc.py "animals, 30 epochs" --seeds 1 2
 
 lock: .venv/ready  ## write requirements.lock again after a change in pyproject.toml
 	$(RUN) uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
