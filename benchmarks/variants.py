@@ -14,7 +14,6 @@ networks take training steps and answer scenes by turns: medians of the seconds 
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -55,6 +54,12 @@ BUDGET = (
 DISTANCE = 5  # pixels from an outline
 ROUNDS = 15
 WATCHED = (16, 9)  # validation scenes, those of notebook 09
+WEIGH = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
 OUT = Path(__file__).parent / "results" / "shapes"
 
 
@@ -182,12 +187,15 @@ def macs(network: nn.Module) -> int:
 
 
 def run_and_weigh(command: list[str]) -> float:
-    """Run a command; return the most memory, in GB, that it held. Raises on failure."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    """Run a command; return the most memory, in GB, that it held. Raises on failure.
+
+    A small process starts it, since on Linux a child's maximum begins with its parent's.
+    """
+    weigh = [sys.executable, "-c", WEIGH, *command]
+    done = subprocess.run(weigh, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed.")
-    return usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)  # bytes, or kilobytes
+    return int(done.stdout) / (1e9 if sys.platform == "darwin" else 1e6)  # bytes, or kilobytes
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from fcnlib.checkpoint import Classes
 from fcnlib.data.folder import IMAGE_SUFFIXES, read_image
-from fcnlib.errors import DataError, RunError
+from fcnlib.errors import DataError, RunError, explained
 
-TILE, MARGIN = 768, 256  # pixels; both are multiples of 32, the largest stride of a network
+TILE, MARGIN = 768, 288  # pixels; both are multiples of 32, the largest stride of a network
 LARGEST_JPEG = 65500  # pixels a side
 Box = tuple[slice, slice]
 
@@ -31,8 +31,8 @@ def predict(
 ) -> Tensor:
     """Return the labels (H, W), uint8, of a picture (3, H, W), uint8 or float in 0..1.
 
-    A picture with a side of more than 1280 pixels is cut into tiles of 768 pixels. The network
-    sees 256 pixels more around each: fcnlib's networks look less far, so the labels are those of
+    A picture with a side of more than 1344 pixels is cut into tiles of 768 pixels. The network
+    sees 288 pixels more around each: fcnlib's networks look less far, so the labels are those of
     the whole picture at once. (Only fcn_resnet50 moves them by up to 7 pixels where a side is no
     multiple of 8.) One tile at a time takes memory.
 
@@ -83,14 +83,12 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     """
     modes = {layer: layer.training for layer in network.modules()}
     network.eval()
+    device = next(network.parameters()).device.type
+    on_gpu = ", or use the CPU (set the environment variable CUDA_VISIBLE_DEVICES to nothing)"
+    short = f"free some of it{on_gpu if device == 'cuda' else ''}", "try again with --workers 0"
     try:
-        with torch.inference_mode():
+        with explained(device, *short), torch.inference_mode():
             yield
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            "The memory of the GPU is full: free some of it, or use the CPU (set the environment "
-            "variable CUDA_VISIBLE_DEVICES to nothing)."
-        ) from error
     finally:
         for layer, was_training in modes.items():
             layer.training = was_training
@@ -144,10 +142,10 @@ def predict_file(
     RunError where the folder cannot take the results.
     """
     image = read_image(path)
-    mask = out / f"{path.stem}.png"
-    if mask.exists() and mask.samefile(path):
+    if out.is_dir() and out.samefile(path.parent):
         raise RunError(
-            f"{path} would be overwritten by its mask: choose another folder than {out}."
+            f"{out} is the folder of {path.name}: choose another one for the results, so that no "
+            "picture is overwritten."
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -159,6 +157,7 @@ def predict_file(
             labels = predict(network, image, positions, probabilities)
             if probabilities is not None:
                 probabilities.flush()
+                probabilities = None  # closed: Windows renames no file that is open
             _mask(labels, classes).save(f"{beside}.png")
             shown = overlay(image, labels, classes)
             shown.thumbnail((LARGEST_JPEG, LARGEST_JPEG))

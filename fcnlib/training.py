@@ -6,6 +6,7 @@ a break at the newest checkpoint ends, on a CPU, bit for bit where an unbroken o
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,7 @@ from fcnlib.data.folder import SegmentationFolder
 from fcnlib.data.labels import VOID
 from fcnlib.data.loader import epoch_batches, mixed_seed, train_loader
 from fcnlib.data.transforms import to_float
-from fcnlib.errors import CheckpointError, RunError, UserError
+from fcnlib.errors import CheckpointError, RunError, UserError, explained
 from fcnlib.evaluation import evaluate, scores
 from fcnlib.losses import segmentation_loss
 from fcnlib.models import FCNResNet50, build_model, init_from
@@ -66,23 +67,15 @@ def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
 
 def _train(settings: Settings, run: Path, resume: bool, ctrl_c: CtrlC) -> None:
     accelerator = _accelerator(settings.precision)
+    short = "choose a smaller batch or crop", "go on with --resume --workers 0"
     try:
-        with only_writer(run) if accelerator.is_main_process else nullcontext():
+        with (
+            explained(accelerator.device, *short),
+            only_writer(run) if accelerator.is_main_process else nullcontext(),
+        ):
             trainer = _Trainer(settings, run, resume, accelerator, ctrl_c)
             accelerator.wait_for_everyone()  # all have seen what was there before anyone writes
             trainer.run_epochs()
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"The memory of {accelerator.device} is full: choose a smaller batch or crop."
-        ) from error
-    except (RuntimeError, ConnectionResetError, EOFError) as error:
-        # A reader that dies while it hands over a batch breaks the connection instead.
-        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
-            raise
-        raise RunError(
-            "A process that read pictures was killed, as where memory is short: go on with "
-            "--resume --workers 0."
-        ) from error
     except OSError as error:
         raise RunError(
             f"{error.filename or run} cannot be written ({error.strerror or error}): mend that or "
@@ -265,11 +258,8 @@ def _begin(
             )
         checkpoint = load_checkpoint(folder)
         check_same(settings_from(checkpoint.settings, run), settings, run)
-        if checkpoint.classes.names != data.classes:
-            raise RunError(
-                f"The run in {run} has the classes {', '.join(checkpoint.classes.names)}, and "
-                f"{data.root} has {', '.join(data.classes)}: give the data that it began with."
-            )
+        if (checkpoint.classes.names, checkpoint.classes.numbers) != (data.classes, data.numbers):
+            raise _other_classes(run, checkpoint.classes, data)
         return checkpoint, checkpoint.network()
     there = {path.name for path in run.iterdir()} if run.is_dir() else set()
     there = {name for name in there if not name.startswith(".")}
@@ -285,15 +275,29 @@ def _begin(
     }
     classes = Classes(data.classes, data.numbers)
     checkpoint = Checkpoint(model, classes, settings=asdict(settings))
-    return checkpoint, _new_network(settings, model)
+    return checkpoint, _new_network(settings, model, data)
 
 
-def _new_network(settings: Settings, model: dict[str, Any]) -> nn.Module:
+def _other_classes(run: str | Path, classes: Classes, data: SegmentationFolder) -> RunError:
+    def listed(names: Sequence[str], numbers: Sequence[int]) -> str:
+        return ", ".join(f"{name} ({k})" for name, k in zip(names, numbers, strict=True))
+
+    return RunError(
+        f"The run in {run} has the classes {listed(classes.names, classes.numbers)}, and "
+        f"{data.root} has {listed(data.classes, data.numbers)}: give the data and --classes that "
+        "it began with."
+    )
+
+
+def _new_network(settings: Settings, model: dict[str, Any], data: SegmentationFolder) -> nn.Module:
     torch.manual_seed(settings.seed)
     try:
         if settings.init_from is None:
             return build_model(**model, weights=settings.weights)
-        source = load_checkpoint(settings.init_from).network()
+        start = load_checkpoint(settings.init_from)
+        if start.classes.names != data.classes:
+            raise _other_classes(settings.init_from, start.classes, data)
+        source = start.network()
         fc6 = getattr(source, "fc6", None)  # has the size that the classifier's pictures gave it
         fc6_size = fc6.kernel_size[0] if isinstance(fc6, nn.Conv2d) else 7
         return init_from(build_model(**model, fc6_size=fc6_size), source)

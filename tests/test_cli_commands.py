@@ -334,7 +334,7 @@ def test_imagenet_weights_without_a_network(own, tmp_path, capsys, monkeypatch):
         ),
         (
             "predict --checkpoint {run} {own}/SegmentationClass --out {own}/SegmentationClass",
-            "0.png would be overwritten by its mask",
+            "is the folder of 0.png",
         ),
         ("export --checkpoint gone --onnx out.onnx", "gone holds no checkpoint"),
         ("plot gone", "gone holds no log of a run"),

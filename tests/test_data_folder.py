@@ -1,5 +1,7 @@
 """Reading folders in VOC layout: what is right loads right."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -226,6 +228,14 @@ def test_exif_orientation(tmp_path, orientation):
     image = save_and_read(tmp_path, stored, "p.jpg", exif=exif, quality=95)
     assert image.shape == (3, 32, 48)
     assert np.abs(image.permute(1, 2, 0).numpy().astype(int) - upright).mean() < 3
+
+
+def test_a_picture_is_turned_though_another_exif_tag_is_damaged(tmp_path):
+    """Cameras and editors write such tags; Pillow turns the picture, then fails to store them."""
+    tags = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHI", 0x0100, 2, 4) + b"abc\0"
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + tags + bytes(4)
+    image = save_and_read(tmp_path, Image.new("RGB", (48, 32)), "p.jpg", exif=exif)
+    assert image.shape == (3, 48, 32)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])

@@ -149,7 +149,7 @@ def test_a_large_picture_is_seen_in_tiles(root):
     matrix = evaluate(Brightest(1, 1, 1), folder)
     assert matrix.pixel_accuracy() == 1
     assert len(widths) == 3
-    assert max(widths) <= 1280
+    assert max(widths) <= 1344
 
 
 class Fails(nn.Module):

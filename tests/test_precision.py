@@ -5,6 +5,7 @@ import platform
 import pytest
 import torch
 
+from fcnlib.course.report import _bf16
 from fcnlib.precision import auto_dtype, auto_memory_format, autocast
 
 
@@ -20,6 +21,13 @@ def cpu(monkeypatch):
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
 
     return pretend
+
+
+def test_the_doctor_says_what_a_training_takes(cpu):
+    for units in (dict(), dict(amx=True), dict(amx=True, onednn=False)):
+        cpu(**units)
+        fast = auto_dtype("cpu") == torch.bfloat16
+        assert _bf16().value == ("in hardware" if fast else "not in hardware")
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,24 @@ import torch
 from PIL import Image
 from reference_networks import randomise
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fcnlib import prediction
 from fcnlib.checkpoint import Classes
 from fcnlib.data import DataError, SegmentationFolder, read_image, read_labels, voc_colormap
 from fcnlib.errors import RunError
 from fcnlib.models import build_model
-from fcnlib.prediction import find_images, overlay, predict, predict_file, tiles
+from fcnlib.prediction import (
+    MARGIN,
+    evaluating,
+    find_images,
+    overlay,
+    predict,
+    predict_file,
+    tiles,
+)
 
-LARGEST = 1280  # pixels: what the network sees at once
+LARGEST = 1344  # pixels: what the network sees at once
 ANIMALS = Classes(("background", "person", "cat"), (0, 15, 8))
 
 
@@ -93,7 +102,7 @@ def test_tiles_of_both_sides_are_all_pairs():
     assert list(tiles(1700, 2400)) == both
 
 
-@pytest.mark.parametrize("size", [(1280, 1280), (1281, 30), (30, 3073), (1283, 1700)])
+@pytest.mark.parametrize("size", [(1344, 1344), (1345, 30), (30, 3073), (1347, 1700)])
 def test_the_network_never_sees_more_than_a_tile(size):
     network, image = Brightest(), noise(*size)
     assert torch.equal(predict(network, image), image.argmax(dim=0).to(torch.uint8))
@@ -108,6 +117,41 @@ def stitched(network: nn.Module, x: Tensor) -> Tensor:
     for part, (_, _, tile) in zip(parts, boxes, strict=True):
         whole[..., *tile] = part
     return whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "backbone", "geometry"),
+    [
+        ("fcn32s", "vgg19", "same"),
+        ("fcn16s", "vgg19", "same"),
+        ("fcn8s", "vgg19", "same"),
+        ("fcn_decoder", "vgg19", "same"),
+        ("fcn8s", "squeezenet1_1_fc6", "same"),
+        ("fcn_resnet18", None, "same"),
+        ("fcn_resnet50", None, "same"),
+    ],
+)
+def test_no_network_looks_farther_than_the_margin(name, backbone, geometry, monkeypatch):
+    """The deepest ones, with means for maxima and no negative weight: all that can count does."""
+    network = narrow(name, backbone, geometry).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.abs_().add_(0.1)
+    monkeypatch.setattr(
+        nn.MaxPool2d,
+        "forward",
+        lambda self, x: F.avg_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.ceil_mode
+        ),
+    )
+    x = torch.rand(1, 3, 1024, 33, dtype=torch.float64, requires_grad=True)
+    logits = network(x)
+    for row in range(512, 544):  # a stride of 32: every place in a cell
+        (pull,) = torch.autograd.grad(logits[0, :, row].sum(), x, retain_graph=True)
+        seen = pull.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
+        assert row - seen[0] <= MARGIN
+        assert seen[-1] - row <= MARGIN
 
 
 @pytest.mark.parametrize(
@@ -126,7 +170,7 @@ def stitched(network: nn.Module, x: Tensor) -> Tensor:
         pytest.param("fcn_resnet50", None, "same", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("size", [(1283, 33), (33, 1700)])
+@pytest.mark.parametrize("size", [(1347, 33), (33, 1700)])
 def test_tiles_equal_the_whole_picture_at_the_seams_too(name, backbone, geometry, size):
     """In float64, so that nothing but a pixel that is missing could make a difference."""
     if name == "fcn_resnet50":  # like torchvision's, it stretches its map to other sizes
@@ -138,7 +182,7 @@ def test_tiles_equal_the_whole_picture_at_the_seams_too(name, backbone, geometry
     assert (found - whole).abs().max() <= 1e-9 * whole.abs().max()
 
 
-@pytest.mark.parametrize("size", [(1281, 70), pytest.param((1283, 1300), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [(1345, 70), pytest.param((1347, 1300), marks=pytest.mark.slow)])
 def test_the_labels_of_a_large_picture_are_those_of_the_whole(network, size):
     image = noise(*size) / 255
     with torch.no_grad():
@@ -194,13 +238,25 @@ def test_the_network_is_in_eval_mode_meanwhile_then_as_before(network):
     assert [layer.training for layer in network.modules()] == modes
 
 
-def test_a_full_gpu_is_one_sentence(network, monkeypatch):
-    def full(x: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), "is full"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "of cpu is full"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "was killed"),
+        (ConnectionResetError(104, "Connection reset by peer"), "was killed"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_sentence(network, error, said):
+    with pytest.raises(RunError, match=rf"^[^\n]*{said}[^\n]*: [^\n]*\.$"), evaluating(network):
+        raise error
 
-    monkeypatch.setattr(network, "forward", full)
-    with pytest.raises(RunError, match=r"^The memory of the GPU is full: [^\n]*\.$"):
-        predict(network, noise(4, 4))
+
+@pytest.mark.parametrize("error", [RuntimeError("size mismatch"), ValueError("no"), OSError(2)])
+def test_other_errors_pass(network, error):
+    with pytest.raises(type(error)) as raised, evaluating(network):
+        raise error
+    assert raised.value is error
 
 
 MEASURE = """
@@ -217,7 +273,7 @@ for size in ((2000, 3000), (4000, 6000)):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
 def test_four_times_the_pixels_take_memory_for_the_picture_alone():
-    """A tile of 1280 x 1280 at a time: here 6000 x 4000 at once would take gigabytes."""
+    """A tile of 1344 x 1344 at a time: here 6000 x 4000 at once would take gigabytes."""
     printed = subprocess.check_output([sys.executable, "-c", MEASURE])
     small, large = (int(number) / 1024 for number in printed.split())
     print(f"{small:.0f} MiB, then {large:.0f} MiB")
@@ -422,15 +478,14 @@ def test_probabilities_that_do_not_fit_are_not_begun(network, picture, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_no_mask_overwrites_its_picture(network, picture):
-    before = picture.read_bytes()
-    with pytest.raises(RunError, match=r"field\.png would be overwritten by its mask"):
-        predict_file(network, ANIMALS, picture, picture.parent)
-    assert picture.read_bytes() == before
-    Image.open(picture).save(picture.with_suffix(".jpg"))
-    picture.unlink()
-    predict_file(network, ANIMALS, picture.with_suffix(".jpg"), picture.parent)
-    assert picture.exists()
+def test_results_do_not_lie_among_the_pictures(network, picture, tmp_path):
+    """There, field.png or field_overlay.jpg could be somebody's picture."""
+    before = {path: path.read_bytes() for path in picture.parent.iterdir()}
+    (link := tmp_path / "link").symlink_to(picture.parent)
+    for out in (picture.parent, link):
+        with pytest.raises(RunError, match=r"is the folder of field\.png: choose another one"):
+            predict_file(network, ANIMALS, picture, out)
+    assert {path: path.read_bytes() for path in picture.parent.iterdir()} == before
 
 
 def test_aerial_pictures_are_beyond_pillows_limit(network, picture, monkeypatch):

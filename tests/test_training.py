@@ -360,7 +360,28 @@ def test_data_may_move_but_not_change_its_classes(data, tmp_path):
     (moved / "labels.txt").write_text("background\nlight\ndark\n")
     with pytest.raises(RunError) as error:
         train(settings_for(out, {"data": str(moved)}, resume=True), out, resume=True)
-    check_sentence(error.value, "background, dark, light", "background, light, dark")
+    named = "background (0), dark (1), light (2)", "background (0), light (1), dark (2)"
+    check_sentence(error.value, *named)
+
+
+def test_masks_may_not_change_their_numbers(data, tmp_path):
+    """The checkpoint would give its masks the old ones."""
+    kept = ("background", "light")
+    out = stopped_run(tiny(data, classes=kept), tmp_path / "run", 1)
+    moved = make_data(tmp_path / "moved")
+    (moved / "labels.txt").write_text("background\nlight\ndark\n")
+    with pytest.raises(RunError) as error:
+        train(settings_for(out, {"data": str(moved)}, resume=True), out, resume=True)
+    check_sentence(error.value, "background (0), light (2)", "background (0), light (1)")
+
+
+def test_a_run_begins_with_one_of_the_same_classes_alone(data, unbroken, tmp_path):
+    """Scores are copied by their place, so another order would be another meaning."""
+    other = tiny(data, init_from=str(unbroken), classes=("background", "light", "dark"))
+    with pytest.raises(RunError) as error:
+        train(other, tmp_path / "run")
+    check_sentence(error.value, unbroken, "dark (1), light (2)", "light (2), dark (1)")
+    assert find_checkpoint(tmp_path / "run") is None
 
 
 # --- beginning
@@ -609,14 +630,21 @@ def test_batch_norm_with_a_single_value_is_one_sentence(data, tmp_path):
     assert "BatchNorm needs more than one value" in str(error.value)
 
 
-def test_a_full_memory_is_one_sentence(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB ..."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate"),
+    ],
+)
+def test_a_full_memory_is_one_sentence(data, tmp_path, monkeypatch, error):
     def full(*given, **options):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB ...")
+        raise error
 
     monkeypatch.setattr(training, "segmentation_loss", full)
-    with pytest.raises(RunError) as error:
+    with pytest.raises(RunError) as raised:
         train(tiny(data), tmp_path / "run")
-    check_sentence(error.value, "memory of cpu is full", "smaller batch or crop")
+    check_sentence(raised.value, "memory of cpu is full", "smaller batch or crop")
 
 
 def test_a_reader_that_is_killed_is_one_sentence(data, tmp_path, monkeypatch):

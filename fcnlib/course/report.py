@@ -94,12 +94,10 @@ def _gpu() -> Finding:
 def _bf16() -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif torch.backends.mps.is_available():
-        fast = False
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    from fcnlib.precision import auto_dtype
+
+    kind = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    fast = auto_dtype(kind) == torch.bfloat16
     advice = "" if fast else "fine; training uses float32 here"
     return Finding("bf16", "in hardware" if fast else "not in hardware", advice=advice)
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +261,8 @@ def _check_memory(picture: Image.Image, path: str | Path) -> None:
 
 
 def _upright_rgb(picture: Image.Image, path: str | Path) -> Image.Image:
-    ImageOps.exif_transpose(picture, in_place=True)
+    with suppress(Exception):  # of other, damaged tags, after the picture was turned
+        ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode.startswith("I;16"):  # Pillow would clip at 255, not scale
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     elif picture.mode in ("I", "F"):
