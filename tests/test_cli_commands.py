@@ -396,7 +396,6 @@ def test_stopping_a_training_says_how_to_go_on(own, tmp_path, capsys, monkeypatc
 HELP = """
 import contextlib, io, sys
 from fcnlib.cli import main
-from fcnlib.course.pretrain import classifier_file
 for command in sys.argv[1:]:
     with contextlib.suppress(SystemExit):
         main([command, "--help"])

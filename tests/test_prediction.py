@@ -79,7 +79,7 @@ def picture(tmp_path: Path) -> Path:
 # --- tiles
 
 
-def test_tiles_cover_every_length_once_and_see_256_pixels_more():
+def test_tiles_cover_every_length_once_and_see_288_pixels_more():
     for length in [*range(1, 2100), 3071, 3072, 3073, 20000]:
         spans = [(seen[0], inside[0], tile[0]) for seen, inside, tile in tiles(length, 1)]
         assert (len(spans) == 1) == (length <= LARGEST)
@@ -90,8 +90,8 @@ def test_tiles_cover_every_length_once_and_see_256_pixels_more():
             assert inside == slice(tile.start - seen.start, tile.stop - seen.start)
             assert seen.start % 32 == 0
             assert seen.stop - seen.start <= LARGEST
-            assert seen.start == 0 or seen.start == tile.start - 256
-            assert seen.stop == length or seen.stop == tile.stop + 256
+            assert seen.start == 0 or seen.start == tile.start - 288
+            assert seen.stop == length or seen.stop == tile.stop + 288
         assert end == length
 
 
