@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fcnlib import __version__
 from fcnlib.data.folder import find_classes
 from fcnlib.data.labels import VOID, voc_colormap
 from fcnlib.errors import CheckpointError, UserError
@@ -256,8 +257,8 @@ def _git() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("fcnlib", "torch", "torchvision", "numpy", "accelerate")
-    return {"python": platform.python_version()} | {
+    packages = ("torch", "torchvision", "numpy", "accelerate")
+    return {"python": platform.python_version(), "fcnlib": __version__} | {
         name: metadata.version(name) for name in packages
     }
 

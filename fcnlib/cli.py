@@ -231,6 +231,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from fcnlib.precision import autocast
     from fcnlib.processes import this_process
 
+    if options.json and not (parent := Path(options.json).parent).is_dir():
+        raise DataError(f"{parent} is no folder: make it, or name another file for --json.")
     checkpoint = load_checkpoint(options.checkpoint)
     classes, positions = checkpoint.classes.choose(options.classes)
     folder = SegmentationFolder(options.data, options.split, to_float(), classes.names)

@@ -11,7 +11,7 @@ AUXILIARY_WEIGHT = 0.4
 def pixel_cross_entropy(
     logits: Tensor, labels: Tensor, reduction: str = "mean", ignore_index: int = 255
 ) -> Tensor:
-    """Return the cross-entropy of logits (N, K, H, W) against labels (N, H, W), int64.
+    """Return the cross-entropy of logits (N, K, H, W) against labels (N, H, W), whole numbers.
 
     Pixels whose label is ``ignore_index`` count for nothing. ``reduction`` "sum" adds up the
     others, as the paper's release does; "mean" divides by their number (0 if there are none:
@@ -20,7 +20,7 @@ def pixel_cross_entropy(
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}.")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # halves are too coarse
-    total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
+    total = F.cross_entropy(logits, labels.long(), ignore_index=ignore_index, reduction="sum")
     if reduction == "sum":
         return total
     return total / (labels != ignore_index).sum().clamp(min=1)

@@ -85,7 +85,10 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     network.eval()
     device = next(network.parameters()).device.type
     on_gpu = ", or use the CPU (set the environment variable CUDA_VISIBLE_DEVICES to nothing)"
-    short = f"free some of it{on_gpu if device == 'cuda' else ''}", "try again with --workers 0"
+    short = (
+        f"free some of it{on_gpu if device == 'cuda' else ''}",
+        "go on with --workers 0 (a training with --resume, too)",
+    )
     try:
         with explained(device, *short), torch.inference_mode():
             yield
@@ -104,7 +107,9 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(
-                p for p in path.iterdir() if p.suffix in IMAGE_SUFFIXES and not p.is_dir()
+                p
+                for p in path.iterdir()
+                if p.suffix in IMAGE_SUFFIXES and p.name[0] != "." and not p.is_dir()
             )
             if not inside:
                 raise DataError(f"{path} holds no pictures ({', '.join(IMAGE_SUFFIXES[:3])}).")

@@ -67,7 +67,7 @@ def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
 
 def _train(settings: Settings, run: Path, resume: bool, ctrl_c: CtrlC) -> None:
     accelerator = _accelerator(settings.precision)
-    short = "choose a smaller batch or crop", "go on with --resume --workers 0"
+    short = "choose a smaller batch or crop, in a new folder", "go on with --resume --workers 0"
     try:
         with (
             explained(accelerator.device, *short),
@@ -76,6 +76,8 @@ def _train(settings: Settings, run: Path, resume: bool, ctrl_c: CtrlC) -> None:
             trainer = _Trainer(settings, run, resume, accelerator, ctrl_c)
             accelerator.wait_for_everyone()  # all have seen what was there before anyone writes
             trainer.run_epochs()
+    except BrokenPipeError:  # nobody reads what is printed, as behind `| head`
+        raise
     except OSError as error:
         raise RunError(
             f"{error.filename or run} cannot be written ({error.strerror or error}): mend that or "
@@ -137,6 +139,8 @@ class _Trainer:
         with self._log() as log, self._bar() as bar:
             if find_checkpoint(self.run) is None:
                 self._save(0)
+            if first > last and log is not None:
+                bar.write(f"All {last} epochs are done: see {self.run}")
             for epoch in range(first, last + 1):
                 record = {"epoch": epoch} | self._train_epoch(epoch, bar)
                 if epoch % self.settings.evaluate_every == 0 or epoch == last:
@@ -190,8 +194,8 @@ class _Trainer:
         if not math.isfinite(total):
             raise RunError(
                 f"The loss became {float(total)}: try a smaller learning rate than "
-                f"{self.settings.lr}, or the precision fp32; epochs that were finished are in "
-                f"{self.run}."
+                f"{self.settings.lr}, or the precision fp32, in a new folder; epochs that were "
+                f"finished are in {self.run}."
             )
         if self.recipe.reduction == "mean":
             loss = loss / valid.clamp(min=1)
@@ -284,8 +288,8 @@ def _other_classes(run: str | Path, classes: Classes, data: SegmentationFolder) 
 
     return RunError(
         f"The run in {run} has the classes {listed(classes.names, classes.numbers)}, and "
-        f"{data.root} has {listed(data.classes, data.numbers)}: give the data and --classes that "
-        "it began with."
+        f"{data.root} has {listed(data.classes, data.numbers)}: give data and --classes with "
+        "the run's names and numbers."
     )
 
 
@@ -296,7 +300,7 @@ def _new_network(settings: Settings, model: dict[str, Any], data: SegmentationFo
             return build_model(**model, weights=settings.weights)
         start = load_checkpoint(settings.init_from)
         if start.classes.names != data.classes:
-            raise _other_classes(settings.init_from, start.classes, data)
+            raise _other_classes(settings.init_from, start.classes, data)  # scores have places
         source = start.network()
         fc6 = getattr(source, "fc6", None)  # has the size that the classifier's pictures gave it
         fc6_size = fc6.kernel_size[0] if isinstance(fc6, nn.Conv2d) else 7

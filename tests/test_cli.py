@@ -44,6 +44,17 @@ def test_doctor_says_what_to_do(monkeypatch, capsys):
     assert 'missing: needs >=1: pip install "nothere>=1"' in out
 
 
+def test_doctor_says_how_to_install_fcnlib_itself(monkeypatch, capsys):
+    """A folder of sources runs without that, where it is the current one."""
+
+    def missing(name):
+        raise report.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(report.metadata, "requires", missing)
+    assert main(["doctor"]) == 1
+    assert "not installed: in its folder: pip install -e ." in capsys.readouterr().out
+
+
 def test_doctor_asks_for_jupyterlab_but_not_on_colab(monkeypatch):
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
     assert "jupyterlab" in {finding.name for finding in report.environment_report()}

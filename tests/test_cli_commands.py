@@ -269,7 +269,10 @@ WRONG_TRAINING = {
     "no run to start from": ("--init-from gone", "gone holds no checkpoint"),
     "batch too large": ("--batch-size 9", "set the batch size to 4 or less"),
     "scale reversed": ("--scale 2 1", "scale"),
-    "unknown class": ("--classes background,unicorn", "has no class 'unicorn': its classes are"),
+    "unknown class": (
+        "--classes background,unicorn",
+        "has no class 'unicorn': choose among its classes",
+    ),
     "class twice": ("--classes background,background", "'background' is named twice"),
     "no class": ("--classes ,", "has no class ''"),
     "data missing": ("--data gone", "gone is missing: give the folder"),
@@ -312,7 +315,7 @@ def test_imagenet_weights_without_a_network(own, tmp_path, capsys, monkeypatch):
         ("evaluate --checkpoint {run} --data {own} --split test", "a split that is there"),
         (
             "evaluate --checkpoint {run} --data {own} --classes background,cat",
-            "The checkpoint has no class 'cat': its classes are background, part 1",
+            "The checkpoint has no class 'cat': choose among its classes, background, part 1",
         ),
         (
             "evaluate --checkpoint {run} --data {own} --classes background,background",
@@ -320,7 +323,7 @@ def test_imagenet_weights_without_a_network(own, tmp_path, capsys, monkeypatch):
         ),
         (
             "evaluate --checkpoint {run} --data {own} --workers 0 --json gone/scores.json",
-            "gone/scores.json: No such file or directory",
+            "gone is no folder: make it",
         ),
         ("evaluate --checkpoint {run} --data {own} --workers 0 --json {own}", "Is a directory"),
         ("predict --checkpoint gone {own}/JPEGImages --out out", "gone holds no checkpoint"),

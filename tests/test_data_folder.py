@@ -1,6 +1,7 @@
 """Reading folders in VOC layout: what is right loads right."""
 
 import struct
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -147,7 +148,10 @@ def test_classes_of_labels_txt_can_be_chosen_too(voc_folder):
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (["cat", "unicorn"], r"voc has no class 'unicorn': its classes are background, .*\.$"),
+        (
+            ["cat", "unicorn"],
+            r"voc has no class 'unicorn': choose among .*, background, .*\.$",
+        ),
         (["cat", "dog", "cat"], r"^The class 'cat' is named twice: name each class once\.$"),
     ],
 )
@@ -242,6 +246,19 @@ def test_a_picture_is_turned_though_another_exif_tag_is_damaged(tmp_path):
 def test_thin_pictures(tmp_path, size):
     image = save_and_read(tmp_path, Image.new("RGB", size, (1, 2, 3)))
     assert image.shape == (3, size[1], size[0])
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_umlauts_are_found_however_they_are_stored(voc_folder, stored, listed):
+    """macOS stores an "a" and two dots, where a list written elsewhere has one sign."""
+    for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):
+        path = voc_folder / folder / f"a{suffix}"
+        path.rename(path.with_name(normalize(stored, "k\u00e4se") + suffix))
+    lists = voc_folder / "ImageSets" / "Segmentation"
+    (lists / "umlaut.txt").write_text(normalize(listed, "k\u00e4se") + "\n", encoding="utf-8")
+    image, labels = SegmentationFolder(voc_folder, "umlaut")[0]
+    assert image.shape[-2:] == labels.shape
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpeg", "a.JPG"])

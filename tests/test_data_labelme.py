@@ -421,7 +421,7 @@ def test_a_picture_that_is_missing(source, out, capsys):
 def test_a_picture_that_is_damaged(source, out, capsys):
     (source / "b.jpg").write_bytes(b"hello")
     said = refused(source, out, capsys)
-    assert said.startswith(f"fcn: {source}/b.jpg is damaged or no picture")
+    assert said.startswith(f"fcn: {source}/b.jpg has no format that is known here")
 
 
 def test_two_pictures_of_one_name(source, out, capsys):

@@ -478,6 +478,11 @@ def test_probabilities_that_do_not_fit_are_not_begun(network, picture, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_leftovers_of_macos_are_no_pictures(picture):
+    (picture.parent / "._field.png").write_bytes(b"\0\x05\x16\x07")
+    assert find_images([picture.parent]) == [picture]
+
+
 def test_results_do_not_lie_among_the_pictures(network, picture, tmp_path):
     """There, field.png or field_overlay.jpg could be somebody's picture."""
     before = {path: path.read_bytes() for path in picture.parent.iterdir()}

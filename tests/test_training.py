@@ -353,6 +353,13 @@ def test_another_option_is_refused_by_its_name(data, unbroken, name):
     assert torch.equal(weights_of(unbroken, 3)["conv1.weight"], before["conv1.weight"])
 
 
+def test_a_run_that_is_done_says_so(data, unbroken, capsys):
+    before = weights_of(unbroken, 3)
+    train(settings_for(unbroken, {}, resume=True), unbroken, resume=True)
+    assert capsys.readouterr().out == f"All 3 epochs are done: see {unbroken}\n"
+    assert torch.equal(weights_of(unbroken, 3)["conv1.weight"], before["conv1.weight"])
+
+
 def test_data_may_move_but_not_change_its_classes(data, tmp_path):
     out = stopped_run(tiny(data), tmp_path / "run", 1)
     moved = make_data(tmp_path / "moved")

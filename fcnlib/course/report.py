@@ -51,8 +51,12 @@ def _packages() -> list[Finding]:
     """
     on_colab = "COLAB_RELEASE_TAG" in os.environ
     extras = ("", "notebooks") if on_colab else ("", "notebooks", "lab")
+    try:
+        needs = metadata.requires("fcnlib") or []
+    except metadata.PackageNotFoundError:
+        return [Finding("fcnlib", "not installed", False, "in its folder: pip install -e .")]
     findings = []
-    for line in metadata.requires("fcnlib") or []:
+    for line in needs:
         need = Requirement(line)
         if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in extras):
             continue

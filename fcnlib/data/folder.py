@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 import numpy as np
 import psutil
@@ -131,7 +132,9 @@ def find_classes(names: Sequence[str], known: Sequence[str], where: str) -> tupl
     """Return the places of class names among the known ones. Raises DataError."""
     for name in names:
         if name not in known:
-            raise DataError(f"{where} has no class {name!r}: its classes are {', '.join(known)}.")
+            raise DataError(
+                f"{where} has no class {name!r}: choose among its classes, {', '.join(known)}."
+            )
         if list(names).count(name) > 1:
             raise DataError(f"The class {name!r} is named twice: name each class once.")
     return tuple(known.index(name) for name in names)
@@ -169,14 +172,20 @@ def splits(root: Path) -> list[str]:
 
 def find_pairs(root: Path, ids: list[str]) -> tuple[list[Path], list[Path]]:
     """Return the paths of pictures and of masks of these ids, be they there or not."""
-    there = {path.name for path in (root / "JPEGImages").iterdir()}
+    pictures, masks = _files(root / "JPEGImages"), _files(root / "SegmentationClass")
     images, labels = [], []
     for id_ in ids:
-        names = [id_ + suffix for suffix in IMAGE_SUFFIXES]
-        name = next((name for name in names if name in there), names[0])
-        images.append(root / "JPEGImages" / name)
-        labels.append(root / "SegmentationClass" / f"{id_}.png")
+        names = [normalize("NFC", id_ + suffix) for suffix in IMAGE_SUFFIXES]
+        name = next((name for name in names if name in pictures), names[0])
+        images.append(pictures.get(name, root / "JPEGImages" / name))
+        name = normalize("NFC", f"{id_}.png")
+        labels.append(masks.get(name, root / "SegmentationClass" / name))
     return images, labels
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return a folder's files by their names, composed: macOS takes "ä" apart into two signs."""
+    return {normalize("NFC", path.name): path for path in folder.iterdir()}
 
 
 def check_layout(root: Path) -> None:
@@ -233,10 +242,12 @@ def _decode(path: str | Path) -> Image.Image:
     except DataError:
         raise
     except UnidentifiedImageError:
-        reason = "no known format"
+        raise DataError(
+            f"{path} has no format that is known here, or is damaged: save it as JPEG or PNG, or "
+            "copy it again from its source."
+        ) from None
     except Exception as error:  # decoders raise many kinds for damaged bytes
-        reason = str(error)
-    raise DataError(f"{path} is damaged or no picture ({reason}): copy it again from its source.")
+        raise DataError(f"{path} is damaged ({error}): copy it again from its source.") from None
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def _check(
     """Raise ValueError for what does not go together; return the backbone."""
     if name not in BACKBONES:
         raise ValueError(f"name must be one of {', '.join(BACKBONES)}, not {name!r}.")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, not {num_classes}.")
+    if not 1 <= num_classes <= 255:  # labels are bytes, and 255 is void
+        raise ValueError(f"num_classes must be 1 to 255, not {num_classes}.")
     known = dict.fromkeys(BACKBONES[name])
     if backbone is not None and backbone not in known:
         raise ValueError(f"backbone of {name} must be one of {', '.join(known)}, not {backbone!r}.")
