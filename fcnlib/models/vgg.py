@@ -39,7 +39,6 @@ class VGGFeatures(nn.Module):
         super().__init__()
         if name not in VGG_NAMES:
             raise ValueError(f"name must be one of {', '.join(VGG_NAMES)}, not {name!r}.")
-        self.name = name
         self.channels = [scaled(channels, width) for channels in CHANNELS]
         self.batch_norm_stride = STRIDE // 2 if name.endswith("_bn") else 0
         layers: list[nn.Module] = []
