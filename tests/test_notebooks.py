@@ -109,6 +109,18 @@ def _output(command: list[str]) -> str:
     return done.stdout
 
 
+@every_chapter
+def test_readme_says_how_long_it_runs(path):
+    """As the notebook's cost card does, which is measured."""
+    cards = [cell.source for cell in read(path).cells if "cost-card" in tags(cell)]
+    minutes = re.search(r"(?:about (\d+) minutes?|under a minute) on", cards[0])
+    assert minutes is not None
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in table.splitlines() if line.startswith("| [")]
+    (row,) = (row for row in rows if f"](notebooks/{path.name}) |" in row)
+    assert row.endswith(f" | {minutes[1] or '< 1'} |")
+
+
 @pytest.mark.slow
 @every_chapter
 def test_runs_twice_in_one_kernel(path):
