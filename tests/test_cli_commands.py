@@ -523,9 +523,10 @@ def test_animals_with_pretrained_weights(real_data, tmp_path, capsys):
     ids=lambda network: network[0],
 )
 def test_every_network_trains_on_scenes_and_on_photographs(network, real_data, tmp_path):
-    """One command, and nothing in it changes but --data."""
+    """One command, and nothing in it changes but --data. (ResNet-50 begins at random.)"""
     model, backbone = network
-    given = ["--model", model, "--weights", classifier_file(backbone), "--width", 0.25]
+    given = ["--model", model, "--width", 0.25]
+    given += [] if backbone == "resnet50" else ["--weights", classifier_file(backbone)]
     given += [] if backbone.startswith("resnet") else ["--backbone", backbone]
     given += ["--epochs", 4, "--evaluate-every", 4, "--crop", 96, "--batch-size", 4, "--lr", 0.01]
     given += ["--workers", 0]
