@@ -299,8 +299,8 @@ def _new_network(settings: Settings, model: dict[str, Any], data: SegmentationFo
         if settings.init_from is None:
             return build_model(**model, weights=settings.weights)
         start = load_checkpoint(settings.init_from)
-        if start.classes.names != data.classes:
-            raise _other_classes(settings.init_from, start.classes, data)  # scores have places
+        if start.classes.names != data.classes:  # scores are copied in their order
+            raise _other_classes(settings.init_from, start.classes, data)
         source = start.network()
         fc6 = getattr(source, "fc6", None)  # has the size that the classifier's pictures gave it
         fc6_size = fc6.kernel_size[0] if isinstance(fc6, nn.Conv2d) else 7
