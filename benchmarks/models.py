@@ -26,7 +26,6 @@ of a large matrix product's rate, so it says how well the CPU is used, not how m
 """
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -42,10 +41,11 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from transposed_conv import KEEP_MEMORY, seconds
+from transposed_conv import seconds
 
 from fcnlib.bilinear import bilinear_kernel
 from fcnlib.convolutionalize import linear_to_conv
+from fcnlib.memory import keep_freed_memory
 from fcnlib.models import VGG, Normalize, build_model
 from fcnlib.precision import auto_dtype, auto_memory_format, autocast
 
@@ -388,11 +388,7 @@ def main() -> None:
     parts = [*PARTS, "windows"]
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, metavar="PART")
     args = parser.parse_args()
-    # glibc reads these when a process starts, and the children are to be without them.
-    if sys.platform == "linux" and not os.environ.keys() >= KEEP_MEMORY.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)
-    for name in KEEP_MEMORY:
-        os.environ.pop(name, None)
+    keep_freed_memory()  # not in the children, whose peaks are taken
     torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, threads: {torch.get_num_threads()}")
     rates = matmul_rates()

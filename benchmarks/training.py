@@ -1,4 +1,4 @@
-"""How long a training step waits for its data, and what denormal numbers cost.
+"""How long a training step waits for its data, and what denormal numbers and new memory cost.
 
     python benchmarks/training.py [DIR]    (default: $FCN_VOC or VOC in data/, else shapes)
 
@@ -7,8 +7,10 @@
 2. Steps of an untrained network with and without torch.set_flush_denormal, which train() sets.
    Numbers below 1e-38 take a CPU many times as long; a network whose score layers start at zero
    and whose features fade from layer to layer makes them.
+3. Steps of the FCN-8s that notebook 09 trains, with and without keep_freed_memory, which train()
+   calls: without it, each step waits while the system fills the pages of its maps with zeros.
 
-Ways take turns, each in a process of its own, since the setting stays with a process's threads.
+Ways take turns, each in a process of its own, since the settings stay with a process.
 Results are medians, with their range.
 """
 
@@ -25,11 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from fcnlib.data import find_voc, shapes
 from fcnlib.data.folder import read_ids
 from fcnlib.losses import pixel_cross_entropy
+from fcnlib.memory import keep_freed_memory
 from fcnlib.models import build_model
+from fcnlib.recipes import modern_optimizer
 from fcnlib.run import read_log
 from fcnlib.settings import Settings
 from fcnlib.training import train
@@ -37,6 +42,7 @@ from fcnlib.training import train
 ROUNDS = 3
 PICTURES = 96
 STEPS = 12
+MORE_STEPS = 60  # a process first finds out what memory it needs
 
 
 def share_waited(root: Path, workers: int) -> tuple[float, float]:
@@ -58,15 +64,29 @@ def share_waited(root: Path, workers: int) -> tuple[float, float]:
     return record["waited_for_data"], record["images_per_second"]
 
 
-def seconds_per_step(flush: bool) -> float:
+def first_steps(flush: bool) -> float:
     """Return the median of the first steps of an untrained FCN-8s over SqueezeNet."""
     torch.set_flush_denormal(flush)
     torch.manual_seed(0)
     network = build_model("fcn8s", 8, "squeezenet1_1").train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    images, labels = torch.rand(4, 3, 160, 160), torch.randint(8, (4, 160, 160))
+    return seconds_per_step(network, torch.rand(4, 3, 160, 160), STEPS)
+
+
+def later_steps(keep: bool) -> float:
+    """Return the median of many steps of notebook 09's FCN-8s."""
+    torch.set_flush_denormal(True)
+    if keep:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    network = build_model("fcn8s", 8, "vgg11_bn", width=0.25, fc6_size=2).train()
+    return seconds_per_step(network, torch.rand(4, 3, 128, 128), MORE_STEPS)
+
+
+def seconds_per_step(network: nn.Module, images: Tensor, steps: int) -> float:
+    optimizer = modern_optimizer(network, lr=1e-3, pretrained_factor=1.0)
+    labels = torch.randint(8, (len(images), *images.shape[2:]))
     times = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         start = time.perf_counter()
         pixel_cross_entropy(network(images), labels).backward()
         optimizer.step()
@@ -98,12 +118,15 @@ def main() -> None:
     for name, rounds in waits.items():
         shares, speeds = zip(*rounds, strict=True)
         print(f"{name}: waits {spread(shares, '.1%')}, {spread(speeds, '.1f')} pictures/s")
-    ways = {"denormals kept": (seconds_per_step, (False,)), "set to 0": (seconds_per_step, (True,))}
-    steps = in_turns(ways)
-    for name, times in steps.items():
-        print(f"{name}: {spread([1000 * t for t in times], '.0f')} ms a step")
-    ratios = [a / b for a, b in zip(*steps.values(), strict=True)]
-    print(f"ratio: {spread(ratios, '.2f')}")
+    for ways in (
+        {"denormals kept": (first_steps, (False,)), "set to 0": (first_steps, (True,))},
+        {"memory given back": (later_steps, (False,)), "kept": (later_steps, (True,))},
+    ):
+        steps = in_turns(ways)
+        for name, times in steps.items():
+            print(f"{name}: {spread([1000 * t for t in times], '.0f')} ms a step")
+        ratios = [a / b for a, b in zip(*steps.values(), strict=True)]
+        print(f"ratio: {spread(ratios, '.2f')}")
 
 
 if __name__ == "__main__":

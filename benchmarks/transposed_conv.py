@@ -18,13 +18,12 @@ Where a version beats PyTorch: ``gradient`` at large strides, because forwards a
 is made of ordinary convolutions, which oneDNN runs faster than its deconvolution; ``scatter``
 forward at stride 32, where one matrix product does nearly all the work.
 
-Freed memory stays with the process (of glibc). Else the system takes large pieces back, and
-whichever way comes next pays for new pages: the same layer took 12 or 38 milliseconds then.
+Freed memory stays with the process, as in training. Else the system takes large pieces back,
+and whichever way comes next pays for new pages: the same layer took 12 or 38 milliseconds then.
 """
 
 import copy
 import math
-import os
 import statistics
 import sys
 import time
@@ -36,9 +35,9 @@ from torch.nn import functional as F
 
 from fcnlib import transposed_conv
 from fcnlib.bilinear import BilinearUpsample, bilinear_kernel
+from fcnlib.memory import keep_freed_memory
 
 ROUNDS = 15
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 # What takes longer than this is measured once. That is zero insertion at stride 32: of the
 # numbers that it multiplies, 1023 in 1024 are inserted zeros.
 LONG_SECONDS = 5.0
@@ -177,9 +176,7 @@ def upsamplings() -> None:
 
 
 def main() -> None:
-    # glibc reads these when a process starts.
-    if sys.platform == "linux" and not os.environ.keys() >= KEEP_MEMORY.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEP_MEMORY)
+    keep_freed_memory()
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
     print(f"torch {torch.__version__}, threads: {torch.get_num_threads()}")
     print(f"Median of {ROUNDS} interleaved rounds; ratio to the first row")

@@ -30,6 +30,7 @@ from fcnlib.checkpoint import load_checkpoint
 from fcnlib.course.pretrain import WIDTH, classifier_file
 from fcnlib.data import SHAPE_CLASSES, VOID, SegmentationFolder, save_labels, shapes, to_float
 from fcnlib.losses import segmentation_loss
+from fcnlib.memory import keep_freed_memory
 from fcnlib.metrics import ConfusionMatrix, near_boundary
 from fcnlib.models import FCNResNet50, build_model
 from fcnlib.precision import auto_memory_format
@@ -48,8 +49,7 @@ NETWORKS = {
     "ResNet-50, dilated": ("fcn_resnet50", "resnet50"),
 }
 BUDGET = (
-    "--batch-size 4 --crop 160 --scale 0.8 1.25 --dropout 0.1 --lr 0.01 --pretrained-factor 0.2 "
-    "--seed 0"
+    "--batch-size 4 --crop 160 --scale 0.8 1.25 --dropout 0.1 --lr 0.01 --pretrained-factor 0.2"
 )
 DISTANCE = 5  # pixels from an outline
 ROUNDS = 15
@@ -83,6 +83,7 @@ def main() -> None:
             flush=True,
         )
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     for name, seconds in times(list(json.loads(file.read_text(encoding="utf-8")))).items():
         write(file, {name: seconds})
         print(f"{name:20} {seconds}")
@@ -99,14 +100,11 @@ def write(file: Path, new: dict[str, dict[str, Any]]) -> None:
 
 def measure(model: str, backbone: str, epochs: int, out: Path) -> dict[str, Any]:
     """Train a network; return its row of the table, and write what it draws."""
-    weights = classifier_file(backbone)
-    if not weights.exists():
-        subprocess.run([sys.executable, "-m", "fcnlib.course.pretrain", backbone], check=True)
     network_of = "" if backbone.startswith("resnet") else f"--backbone {backbone} "
-    options = f"--model {model} {network_of}--width {WIDTH} --epochs {epochs} {BUDGET}"
+    options = f"--model {model} {network_of}--width {WIDTH} --epochs {epochs} {BUDGET} --seed 0"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "fcnlib", "train", "--data", str(shapes())]
-        command += ["--weights", str(weights), "--evaluate-every", str(epochs)]
+        command += ["--weights", str(classifier(backbone)), "--evaluate-every", str(epochs)]
         command += ["--out", f"{folder}/run", *options.split()]
         gigabytes = run_and_weigh(command)
         log = read_log(f"{folder}/run")
@@ -140,6 +138,14 @@ def measure(model: str, backbone: str, epochs: int, out: Path) -> dict[str, Any]
         "always_background_outlines": round(outlines.always(0).mean_iou(), 4),
         "torch": torch.__version__,
     }
+
+
+def classifier(backbone: str) -> Path:
+    """Return the file of a backbone's classifier of crops; train it if it is not there."""
+    weights = classifier_file(backbone)
+    if not weights.exists():
+        subprocess.run([sys.executable, "-m", "fcnlib.course.pretrain", backbone], check=True)
+    return weights
 
 
 def times(names: list[str]) -> dict[str, dict[str, float]]:

@@ -33,6 +33,7 @@ from fcnlib.data.transforms import to_float
 from fcnlib.errors import CheckpointError, RunError, UserError, explained
 from fcnlib.evaluation import evaluate, scores
 from fcnlib.losses import segmentation_loss
+from fcnlib.memory import keep_freed_memory
 from fcnlib.models import FCNResNet50, build_model, init_from
 from fcnlib.precision import auto_dtype, auto_memory_format
 from fcnlib.prediction import predict
@@ -60,6 +61,7 @@ def train(settings: Settings, out: str | Path, resume: bool = False) -> Path:
     epochs that were finished before stay in the folder, and ``resume`` goes on there.
     """
     torch.set_flush_denormal(True)  # numbers near 0 would make an untrained network slow
+    keep_freed_memory()
     with CtrlC() as ctrl_c:
         _train(settings.complete(), Path(out), resume, ctrl_c)
     return Path(out)

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fcnlib.data import SHAPE_CLASSES, shape_crops
+from fcnlib.memory import keep_freed_memory
 from fcnlib.models import VGG, Normalize
 from fcnlib.models.resnet import BasicBlock, Bottleneck, ResNet
 from fcnlib.models.vgg import VGG_NAMES
@@ -131,6 +132,7 @@ def main() -> None:
     if unknown := [name for name in backbones if name not in BACKBONES]:
         parser.error(f"{unknown[0]} is none of {', '.join(BACKBONES)}.")
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     for backbone in backbones:
         make(backbone)
 

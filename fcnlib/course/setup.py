@@ -1,8 +1,8 @@
-"""The state that every notebook starts from: seeds and the look of figures."""
+"""The state that every notebook starts from: seeds, memory, and the look of figures."""
 
 
 def setup(seed: int = 0) -> None:
-    """Seed random, NumPy and PyTorch, and set the figure style of the course.
+    """Seed random, NumPy and PyTorch, keep freed memory, and set the figure style of the course.
 
     Prints nothing, and works in JupyterLab, on Colab and in plain Python.
     """
@@ -14,8 +14,10 @@ def setup(seed: int = 0) -> None:
     import numpy as np
     import torch
 
+    from fcnlib.memory import keep_freed_memory
     from fcnlib.plots.colors import COLORS
 
+    keep_freed_memory()
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
