@@ -204,6 +204,8 @@ def peak_memory(part: str, name: str, batch: int, threads: int) -> list[int]:
     start = psutil.Process().memory_info().rss
     run = on_meta(part, name, batch)  # building it for real would be a peak of its own
     run.network.to_empty(device="cpu")
+    if run.auto:
+        run.network.to(memory_format=auto_memory_format("cpu"))
     for numbers in (*run.network.parameters(), *run.network.buffers()):
         numbers.data.fill_(0.01)
     run.pictures = torch.ones(run.pictures.shape)

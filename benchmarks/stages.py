@@ -21,8 +21,9 @@ from fcnlib.data import SegmentationFolder, shapes, to_float, train_transforms
 from fcnlib.data.loader import epoch_batches, mixed_seed, train_loader
 from fcnlib.evaluation import evaluate
 from fcnlib.losses import pixel_cross_entropy
+from fcnlib.memory import keep_freed_memory
 from fcnlib.models import build_model, init_from
-from fcnlib.precision import auto_memory_format
+from fcnlib.precision import auto_memory_format, autocast
 from fcnlib.recipes import modern_optimizer, set_rate, warm_up_and_poly
 
 LR, PRETRAINED = 2e-2, 0.1
@@ -53,7 +54,9 @@ def train_stage(network: nn.Module, loader: object, epochs: range, total: int, s
         for step, (images, labels) in enumerate(epoch_batches(loader, epoch)):
             done = (epoch - 1 + (step + 0.5) / len(loader)) / total
             set_rate(optimizer, warm_up_and_poly(done))
-            pixel_cross_entropy(network(images.to(memory_format=LAYOUT)), labels).backward()
+            with autocast("cpu"):
+                logits = network(images.to(memory_format=LAYOUT))
+            pixel_cross_entropy(logits, labels).backward()
             optimizer.step()
             optimizer.zero_grad()
 
@@ -84,7 +87,9 @@ def scores(stages: list[int], seed: int, crop: int, straight: bool) -> dict[str,
         runs = {name: (names[-1:], weights) for name, (names, weights) in runs.items()}
     for name, (names, weights) in runs.items():
         begin = time.perf_counter()
-        matrix = evaluate(run(names, weights), val)
+        network = run(names, weights)
+        with autocast("cpu"):
+            matrix = evaluate(network, val)
         found[name] = matrix.mean_iou()
         print(
             f"seed {seed}  {name:20} mIoU {found[name]:.3f}  pixel accuracy "
@@ -104,6 +109,7 @@ def main() -> None:
     parser.add_argument("--straight", action="store_true", help="each in one stage")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     table = [
         scores(arguments.stages, seed, arguments.crop, arguments.straight)
         for seed in arguments.seeds
