@@ -8,7 +8,8 @@ size, on its val set. Rows of "animals" train on the VOC pictures with cats, cow
 sheep, in 7 classes, with a network small enough for two CPU cores; the others need all of VOC and a
 GPU. What came out is kept in benchmarks/results/voc.json, a run at a time, and a run's log beside
 it; --table prints them. DIR is VOC in data/ or $FCN_VOC, W torchvision's ImageNet weights, where
-nothing is said; a row from random numbers takes no weights.
+nothing is said. A row from random numbers takes no weights; one of a "quarter" network, with the
+options of notebook 10, begins as it does there: with the course's classifier of single shapes.
 """
 
 import argparse
@@ -23,24 +24,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from variants import BUDGET, classifier
 
+from fcnlib.course.pretrain import WIDTH
 from fcnlib.data import find_voc
 from fcnlib.run import read_log
 
 ANIMALS = (
     "--classes background,person,cat,cow,dog,horse,sheep --train-split animals-train "
-    "--val-split animals-val --batch-size 8 --crop 256"
+    "--val-split animals-val"
 )
+SQUEEZENET = f"{ANIMALS} --batch-size 8 --crop 256 --backbone squeezenet1_1"
+FC6 = f"{SQUEEZENET}_fc6"
+QUARTER = f"{ANIMALS} {BUDGET} --width {WIDTH} --epochs 13"
 VOC = "--crop 480 --batch-size 8 --lr 5e-4 --workers 4"
 ROWS = {
     # the ablation, a step at a time: the network, then its budget
-    "animals, FCN-8s": f"{ANIMALS} --model fcn8s --backbone squeezenet1_1 --epochs 12",
-    "animals, with fc6": f"{ANIMALS} --model fcn8s --backbone squeezenet1_1_fc6 --epochs 12",
-    "animals, 30 epochs": f"{ANIMALS} --model fcn8s --backbone squeezenet1_1_fc6 --epochs 30",
+    "animals, FCN-8s": f"{SQUEEZENET} --model fcn8s --epochs 12",
+    "animals, with fc6": f"{FC6} --model fcn8s --epochs 12",
+    "animals, 30 epochs": f"{FC6} --model fcn8s --epochs 30",
     # beside its last row
-    "animals, FCN-16s": f"{ANIMALS} --model fcn16s --backbone squeezenet1_1_fc6 --epochs 12",
-    "animals, FCN-32s": f"{ANIMALS} --model fcn32s --backbone squeezenet1_1_fc6 --epochs 12",
-    "animals, random": f"{ANIMALS} --model fcn8s --backbone squeezenet1_1_fc6 --epochs 12",
+    "animals, FCN-16s": f"{FC6} --model fcn16s --epochs 12",
+    "animals, FCN-32s": f"{FC6} --model fcn32s --epochs 12",
+    "animals, random": f"{FC6} --model fcn8s --epochs 12",
+    # every network of the course, from the same command as on scenes
+    "animals, quarter FCN-32s": f"{QUARTER} --model fcn32s --backbone vgg11_bn",
+    "animals, quarter FCN-16s": f"{QUARTER} --model fcn16s --backbone vgg11_bn",
+    "animals, quarter FCN-8s": f"{QUARTER} --model fcn8s --backbone vgg11_bn",
+    "animals, quarter decoder": f"{QUARTER} --model fcn_decoder --backbone vgg11_bn",
+    "animals, quarter ResNet-18": f"{QUARTER} --model fcn_resnet18",
+    "animals, quarter ResNet-50": f"{QUARTER} --model fcn_resnet50",
     # for a GPU; each stage begins with the one before
     "VOC, FCN-32s": f"{VOC} --model fcn32s --backbone vgg16 --epochs 24",
     "VOC, FCN-16s": f"{VOC} --model fcn16s --epochs 12",
@@ -91,6 +104,9 @@ def train(name: str, seed: int, folder: Path, data: str, weights: str) -> dict[s
     place = {row: folder / f"{row.replace(', ', '-').replace(' ', '-')}-{seed}" for row in ROWS}
     if name.endswith("random"):
         origin, start = "random numbers", []
+    elif "quarter" in name:
+        weights = str(classifier(backbone_of(ROWS[name])))
+        origin, start = Path(weights).name, ["--weights", weights]
     elif name in STAGES:
         origin, start = STAGES[name], ["--init-from", str(place[STAGES[name]])]
     else:
@@ -116,6 +132,14 @@ def train(name: str, seed: int, folder: Path, data: str, weights: str) -> dict[s
         "machine": machine(),
         "torch": torch.__version__,
     }
+
+
+def backbone_of(options: str) -> str:
+    """Return the name of the classifier that a row's network is made of."""
+    words = options.split()
+    if "--backbone" in words:
+        return words[words.index("--backbone") + 1]
+    return words[words.index("--model") + 1].removeprefix("fcn_")
 
 
 def machine() -> str:
