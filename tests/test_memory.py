@@ -30,7 +30,7 @@ faults(), print(faults())
 def test_a_step_asks_the_system_for_no_page_again():
     printed = subprocess.check_output([sys.executable, "-c", FAULTS], text=True)
     given_back, kept = (int(line) for line in printed.split())
-    assert kept < 100 < 1000 < given_back
+    assert 10 * kept < given_back  # of pages of 4 KB there are 300,000, of huge ones 600
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32", "linux"])

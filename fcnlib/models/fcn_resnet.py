@@ -58,7 +58,7 @@ class BlockwiseConvTranspose2d(FullPrecisionConvTranspose2d):
     Before the padding is cut off, its answer falls into blocks of s x s pixels, and each block
     hangs on 2 x 2 inputs alone: so a 2x2 convolution gives s * s channels for each class, which
     ``pixel_shuffle`` lays out as blocks (Shi et al., CVPR 2016). The numbers are the same but
-    for rounding; where channels are connected densely, a CPU takes half the time.
+    for rounding; between 21 classes, a CPU takes about 0.6 of the time for them.
     """
 
     def _upsample(self, input: Tensor, output_size: list[int] | None) -> Tensor:
