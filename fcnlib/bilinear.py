@@ -42,12 +42,9 @@ class FullPrecisionConvTranspose2d(nn.ConvTranspose2d):
         """Upsample (N, C, H, W), or (C, H, W)."""
         device = input.device.type
         if not torch.amp.is_autocast_available(device):  # such as "meta"
-            return self._upsample(input, output_size)
+            return super().forward(input, output_size)
         with torch.autocast(device, enabled=False):
-            return self._upsample(input.to(self.weight.dtype), output_size)
-
-    def _upsample(self, input: Tensor, output_size: list[int] | None) -> Tensor:
-        return super().forward(input, output_size)
+            return super().forward(input.to(self.weight.dtype), output_size)
 
 
 class BilinearUpsample(FullPrecisionConvTranspose2d):

@@ -13,7 +13,6 @@ from reference_networks import (
     torchvision_vgg,
 )
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fcnlib.errors import WeightsError
 from fcnlib.models import (
@@ -26,7 +25,6 @@ from fcnlib.models import (
     build_model,
     load_reference_weights,
 )
-from fcnlib.models.fcn_resnet import BlockwiseConvTranspose2d
 from fcnlib.models.vgg import VGG_NAMES, VGGFeatures
 
 FCNS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
@@ -179,26 +177,6 @@ def test_fcn_resnet18_is_d2ls():
         x = pictures(*size)
         expected = theirs(normalised(x))[..., : size[0], : size[1]]
         check_equal(ours(x), expected)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("stride, classes, size", [(2, 3, (1, 1)), (4, 2, (3, 5)), (8, 5, (6, 2))])
-def test_blockwise_is_the_transposed_convolution(stride, classes, size, bias):
-    torch.manual_seed(0)
-    options = {"stride": stride, "padding": stride // 2, "bias": bias, "dtype": torch.float64}
-    layer = BlockwiseConvTranspose2d(classes, classes + 1, 2 * stride, **options)
-    x = torch.randn(2, classes, *size, dtype=torch.float64, requires_grad=True)
-    leaves = (x, *layer.parameters())
-    expected = F.conv_transpose2d(x, layer.weight, layer.bias, stride, stride // 2)
-    found = layer(x)
-    torch.testing.assert_close(found, expected)
-    direction = torch.randn_like(expected)
-    for ours, theirs in zip(
-        torch.autograd.grad(found, leaves, direction),
-        torch.autograd.grad(expected, leaves, direction),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs)
 
 
 def test_fcn_resnet18_starts_bilinear():

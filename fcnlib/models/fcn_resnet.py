@@ -32,7 +32,7 @@ class FCNResNet18(nn.Module):
         self.normalize = Normalize()
         self.backbone = backbone
         self.final_conv = nn.Conv2d(backbone.channels[-1], num_classes, kernel_size=1)
-        self.transpose_conv = BlockwiseConvTranspose2d(
+        self.transpose_conv = FullPrecisionConvTranspose2d(
             num_classes, num_classes, 2 * D2L_STRIDE, stride=D2L_STRIDE, padding=D2L_STRIDE // 2
         )
         nn.init.zeros_(self.transpose_conv.weight)
@@ -50,24 +50,6 @@ class FCNResNet18(nn.Module):
         _, features = self.backbone(self.normalize(x))
         logits = self.transpose_conv(self.final_conv(features))
         return logits[..., :height, :width]
-
-
-class BlockwiseConvTranspose2d(FullPrecisionConvTranspose2d):
-    """A transposed convolution, kernel 2s and stride s, computed as an ordinary convolution.
-
-    Before the padding is cut off, its answer falls into blocks of s x s pixels, and each block
-    hangs on 2 x 2 inputs alone: so a 2x2 convolution gives s * s channels for each class, which
-    ``pixel_shuffle`` lays out as blocks (Shi et al., CVPR 2016). The numbers are the same but
-    for rounding; between 21 classes, a CPU takes about 0.6 of the time for them.
-    """
-
-    def _upsample(self, input: Tensor, output_size: list[int] | None) -> Tensor:
-        stride, padding = self.stride[0], int(self.padding[0])
-        halves = self.weight.unflatten(3, (2, stride)).unflatten(2, (2, stride)).flip(2, 4)
-        kernels = halves.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # (out * s * s, in, 2, 2)
-        bias = self.bias if self.bias is None else self.bias.repeat_interleave(stride**2)
-        y = F.pixel_shuffle(F.conv2d(input, kernels, bias, padding=1), stride)
-        return y[..., padding : y.shape[-2] - padding, padding : y.shape[-1] - padding]
 
 
 class FCNResNet50(nn.Module):
