@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 import shutil
+import threading
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -669,7 +670,26 @@ def test_a_reader_that_is_killed_is_one_sentence(data, tmp_path, monkeypatch):
     check_sentence(error.value, "was killed", "--resume --workers 0")
 
 
-@pytest.mark.parametrize("kind", [ConnectionResetError, EOFError])
+def test_a_reader_that_is_cut_off_before_it_has_ended_is_the_same_sentence(
+    data, tmp_path, monkeypatch
+):
+    """Its connection breaks, and only a moment later it ends and PyTorch's handler raises."""
+
+    readers = []
+
+    def cut_off(self, images, labels):
+        readers.extend(self.loader._iterator._workers)
+        threading.Timer(0.2, readers[0].kill).start()
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(training._Trainer, "_step", cut_off)
+    with pytest.raises(RunError) as error:
+        train(tiny(data, workers=1), tmp_path / "run")
+    readers[0].join()  # nothing is raised out here
+    check_sentence(error.value, "was killed", "--resume --workers 0")
+
+
+@pytest.mark.parametrize("kind", [ConnectionResetError, ConnectionRefusedError, EOFError])
 def test_a_reader_killed_while_it_hands_over_is_the_same_sentence(
     data, tmp_path, monkeypatch, kind
 ):
