@@ -29,6 +29,10 @@ class RunError(UserError):
     """A run cannot begin, go on, or write."""
 
 
+class UsageError(RunError):
+    """A run is asked for with words or numbers that no run can have."""
+
+
 @contextmanager
 def explained(device: object, cure: str, again: str) -> Iterator[None]:
     """Raise RunError, one sentence, where the memory is full or a reading process was killed.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnlib.checkpoint import find_checkpoint, load_checkpoint
-from fcnlib.errors import CheckpointError, RunError, UserError
+from fcnlib.errors import CheckpointError, RunError, UsageError, UserError
 from fcnlib.recipes import RECIPES
 
 NETWORK = ("backbone", "geometry", "upsampling", "width")  # what --init-from hands on
@@ -43,10 +43,10 @@ class Settings:
     workers: int = 0
 
     def complete(self) -> "Settings":
-        """Return the settings without None where the recipe has a number. Raises RunError."""
+        """Return the settings without None where the recipe has a number. Raises UsageError."""
         for name, known in (("recipe", RECIPES), ("precision", PRECISIONS)):
             if (value := getattr(self, name)) not in known:
-                raise RunError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
         recipe = RECIPES[self.recipe]
         low, high = self.scale
         whole = replace(
@@ -61,21 +61,23 @@ class Settings:
             crop=recipe.crop if self.crop is None else self.crop,
         )
         if self.weights is not None and self.init_from is not None:
-            raise RunError("Give either weights or a run to start from (init_from), not both.")
+            raise UsageError("Give either weights or a run to start from (init_from), not both.")
         for name in ("epochs", "batch_size", "crop", "seed", "evaluate_every", "workers"):
             operator.index(getattr(whole, name))
         for name in ("epochs", "batch_size", "lr", "width", "evaluate_every"):
             if not 0 < getattr(whole, name) < LARGEST:
-                raise RunError(
+                raise UsageError(
                     f"{name} must be more than 0, and finite: not {getattr(whole, name)}."
                 )
         for name in ("crop", "seed", "workers", "pretrained_factor"):
             if not 0 <= getattr(whole, name) < LARGEST:
-                raise RunError(f"{name} must be 0 or more, and finite: not {getattr(whole, name)}.")
+                raise UsageError(
+                    f"{name} must be 0 or more, and finite: not {getattr(whole, name)}."
+                )
         if not 0 < low <= high < LARGEST:
-            raise RunError(f"scale must be two factors, the smaller first, not {low} {high}.")
+            raise UsageError(f"scale must be two factors, the smaller first, not {low} {high}.")
         if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise RunError(f"dropout must be at least 0 and less than 1, not {self.dropout}.")
+            raise UsageError(f"dropout must be at least 0 and less than 1, not {self.dropout}.")
         return whole
 
 
@@ -83,8 +85,10 @@ def settings_for(run: str | Path, given: dict[str, Any], resume: bool) -> Settin
     """Return the settings of a run: what is given, else what an earlier run says.
 
     A run that goes on has its own settings; one that starts from another run has that run's
-    network and classes. Raises RunError if no data is given.
+    network and classes. Raises UsageError for what is given, or if no data is; other UserErrors
+    for what the earlier run says.
     """
+    Settings(**{"data": "", **given}).complete()
     known: dict[str, Any] = {}
     if resume and find_checkpoint(run):
         known = dict(load_checkpoint(run).settings)
@@ -94,7 +98,7 @@ def settings_for(run: str | Path, given: dict[str, Any], resume: bool) -> Settin
         known["classes"] = checkpoint.classes.names
     known |= given
     if "data" not in known:
-        raise RunError("There is no data to train on: name its folder (--data).")
+        raise UsageError("There is no data to train on: name its folder (--data).")
     return settings_from(known, run)
 
 
@@ -105,6 +109,8 @@ def settings_from(known: dict[str, Any], where: str | Path) -> Settings:
         settings = Settings(**{**known, **tuples})
         settings.complete()
         return settings
+    except UsageError as error:  # in a file it is no wrong use of the command
+        raise RunError(str(error)) from error
     except UserError:
         raise
     except (TypeError, ValueError) as error:

@@ -30,7 +30,7 @@ from fcnlib.data.folder import SegmentationFolder
 from fcnlib.data.labels import VOID
 from fcnlib.data.loader import epoch_batches, mixed_seed, train_loader
 from fcnlib.data.transforms import to_float
-from fcnlib.errors import CheckpointError, RunError, UserError, explained
+from fcnlib.errors import CheckpointError, RunError, UsageError, UserError, explained
 from fcnlib.evaluation import evaluate, scores
 from fcnlib.losses import segmentation_loss
 from fcnlib.memory import keep_freed_memory
@@ -310,7 +310,7 @@ def _new_network(settings: Settings, model: dict[str, Any], data: SegmentationFo
     except UserError:
         raise
     except ValueError as error:  # arguments that do not go together
-        raise RunError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def _load_optimizer(optimizer: Optimizer, checkpoint: Checkpoint) -> None:

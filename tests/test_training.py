@@ -457,8 +457,8 @@ def test_weights_and_a_run_to_start_from_exclude_each_other(data, tmp_path):
 
 
 def test_without_data_there_is_nothing_to_do(tmp_path, capsys):
-    assert main(["train", "--out", str(tmp_path / "run")]) == 1
-    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 1
+    assert main(["train", "--out", str(tmp_path / "run")]) == 2
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert said == ["fcn: There is no data to train on: name its folder (--data)."] * 2
     assert not (tmp_path / "run").exists()
