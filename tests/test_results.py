@@ -65,7 +65,7 @@ def test_the_numbers_of_notebook_11():
     assert set(table) == {*STEPS, "always background"}
     for step, name in STEPS.items():
         assert table[step] == same(scores(name)), step
-    (line,) = (line for line in text.splitlines() if "Single shapes are no ImageNet" in line)
+    (line,) = (line for line in text.splitlines() if "begin with single shapes" in line)
     for name in QUARTER:
         (number,) = re.findall(rf"{name} (\.\d{{3}})", line)
         assert [float(number)] == same(scores(f"quarter {name}")), name
