@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from fcnlib import __version__
 from fcnlib.data.folder import find_classes
 from fcnlib.data.labels import VOID, voc_colormap
+from fcnlib.data.places import checkout
 from fcnlib.errors import CheckpointError, UserError
 from fcnlib.models import Normalization, Normalize, build_model
 
@@ -244,11 +245,12 @@ def _to_disk(path: Path) -> None:
 
 def _git() -> dict[str, Any]:
     """Return the commit of the course's checkout, and whether files differ from it."""
-    checkout = Path(__file__).parents[1]
+    if (folder := checkout()) is None:
+        return {}
     with suppress(OSError, subprocess.CalledProcessError):
         commit, changes = (
             subprocess.run(
-                ["git", "-C", checkout, *arguments], capture_output=True, text=True, check=True
+                ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
             ).stdout.strip()
             for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain"])
         )

@@ -5,6 +5,7 @@ can say what is wrong with an environment in which torch does not import.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from fcnlib.errors import DataError, UsageError, UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 failed, 2 wrong use."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Windows may have no letter for a class's name
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -241,10 +244,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     with autocast(state.device):
         matrix = evaluate(network, folder, positions, options.workers, progress=True)
     if state.is_main_process:
-        print(table(matrix, classes.names))
         if options.json:
             text = json.dumps(scores(matrix, classes.names), indent=1)
             Path(options.json).write_text(text + "\n", encoding="utf-8")
+        print(table(matrix, classes.names))
     return 0
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -121,12 +122,13 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     found = list({os.path.abspath(path): path for path in found}.values())
     first: dict[str, Path] = {}
     for path in found:
-        if path.stem in first:
+        name = normalize("NFC", path.stem).casefold()  # as macOS and Windows compare names
+        if name in first:
             raise DataError(
-                f"{first[path.stem]} and {path} have the same name, and so would their results: "
+                f"{first[name]} and {path} have the same name, and so would their results: "
                 "rename one, or predict them into two folders."
             )
-        first[path.stem] = path
+        first[name] = path
     return found
 
 

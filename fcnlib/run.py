@@ -74,7 +74,7 @@ def read_log(run: str | Path) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             records.append(record | {"epoch": int(record["epoch"])})
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             break
     return records
 

@@ -11,7 +11,8 @@ from fcnlib.recipes import RECIPES
 
 NETWORK = ("backbone", "geometry", "upsampling", "width")  # what --init-from hands on
 PRECISIONS = {"auto": "", "fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # accelerate's words
-LARGEST = 2**63  # PyTorch takes no seed beyond; no other number is anywhere near
+LIMITS = {"crop": 2**16, "width": 2**10, "scale": 2**10}  # beyond, sizes overflow in PyTorch
+LIMIT = 2**63  # of all other numbers: PyTorch takes no seed beyond
 
 
 @dataclass(frozen=True)
@@ -55,30 +56,45 @@ class Settings:
             weights=None if self.weights is None else str(self.weights),
             init_from=None if self.init_from is None else str(self.init_from),
             classes=None if self.classes is None else tuple(self.classes),
-            scale=(low, high),
+            scale=(float(low), float(high)),
             lr=recipe.lr_of_stage.get(self.model, recipe.lr) if self.lr is None else self.lr,
             batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
             crop=recipe.crop if self.crop is None else self.crop,
         )
         if self.weights is not None and self.init_from is not None:
             raise UsageError("Give either weights or a run to start from (init_from), not both.")
-        for name in ("epochs", "batch_size", "crop", "seed", "evaluate_every", "workers"):
-            operator.index(getattr(whole, name))
-        for name in ("epochs", "batch_size", "lr", "width", "evaluate_every"):
-            if not 0 < getattr(whole, name) < LARGEST:
-                raise UsageError(
-                    f"{name} must be more than 0, and finite: not {getattr(whole, name)}."
-                )
-        for name in ("crop", "seed", "workers", "pretrained_factor"):
-            if not 0 <= getattr(whole, name) < LARGEST:
-                raise UsageError(
-                    f"{name} must be 0 or more, and finite: not {getattr(whole, name)}."
-                )
-        if not 0 < low <= high < LARGEST:
-            raise UsageError(f"scale must be two factors, the smaller first, not {low} {high}.")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout must be at least 0 and less than 1, not {self.dropout}.")
+        whole = replace(whole, **_plain_numbers(whole))
+        _check_numbers(whole)
         return whole
+
+
+def _plain_numbers(settings: Settings) -> dict[str, Any]:
+    """Return the numbers as Python's own, which JSON can keep; NumPy's may be given."""
+    whole = ("epochs", "batch_size", "crop", "seed", "evaluate_every", "workers")
+    numbers: dict[str, Any] = {name: operator.index(getattr(settings, name)) for name in whole}
+    for name in ("lr", "width", "pretrained_factor"):
+        numbers[name] = float(getattr(settings, name))
+    return numbers
+
+
+def _check_numbers(settings: Settings) -> None:
+    """Raise UsageError for a number that no run can have."""
+    for name in ("epochs", "batch_size", "lr", "width", "evaluate_every"):
+        value, limit = getattr(settings, name), LIMITS.get(name, LIMIT)
+        if not 0 < value < limit:
+            raise UsageError(f"{name} must be more than 0 and less than {limit:,}, not {value}.")
+    for name in ("crop", "seed", "workers", "pretrained_factor"):
+        value, limit = getattr(settings, name), LIMITS.get(name, LIMIT)
+        if not 0 <= value < limit:
+            raise UsageError(f"{name} must be 0 or more and less than {limit:,}, not {value}.")
+    low, high = settings.scale
+    if not 0 < low <= high < LIMITS["scale"]:
+        raise UsageError(
+            f"scale must be two factors, the smaller first, below {LIMITS['scale']:,}, "
+            f"not {low:g} {high:g}."
+        )
+    if settings.dropout is not None and not 0 <= settings.dropout < 1:
+        raise UsageError(f"dropout must be at least 0 and less than 1, not {settings.dropout}.")
 
 
 def settings_for(run: str | Path, given: dict[str, Any], resume: bool) -> Settings:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from tqdm import tqdm
@@ -210,6 +211,8 @@ class _Trainer:
     def _evaluate(self, epoch: int) -> dict[str, Any]:
         """Return the scores on the validation split; write a picture of a few predictions."""
         network = self.accelerator.unwrap_model(self.model)
+        # Each process has BatchNorm's means of its own: score those that are saved.
+        broadcast(list(network.buffers()))
         matrix = evaluate(network, self.val_data, workers=self.settings.workers)
         self.checkpoint.scores = scores(matrix, self.val_data.classes)
         if self.accelerator.is_main_process:

@@ -513,3 +513,10 @@ def test_a_damaged_checkpoint_does_not_go_on(data, tmp_path, capsys, half_way, n
         arguments = ["train", "--init-from", str(run), "--data", str(data), "--out", str(out)]
         refused_command([*arguments, "--batch-size", "2"], capsys, run / "epoch-0001" / name)
         assert find_checkpoint(out) is None
+
+
+def test_without_a_checkout_there_is_no_commit(monkeypatch):
+    """Installed into an environment inside somebody's repository, git would name theirs."""
+    assert checkpoints._git().keys() <= {"commit", "changed"}
+    monkeypatch.setattr(checkpoints, "checkout", lambda: None)
+    assert checkpoints._git() == {}

@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -119,3 +120,23 @@ def test_the_module_is_the_command():
     )
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("missing", ["torch", "torchvision"])
+def test_doctor_says_what_to_do_where_a_library_is_broken(monkeypatch, capsys, missing):
+    """All versions are right, and the import fails, as where a system library is missing."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "NO  torch " in out and "does not import (" in out
+    assert "install both again: pip install --force-reinstall torch torchvision" in out
+
+
+def test_a_name_that_the_output_cannot_write(monkeypatch, voc_folder):
+    """As on Windows, where what goes into a file or pipe is cp1252."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    names = ["background", *(f"кот{k}" for k in range(20))]
+    (voc_folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    assert main(["data", "check", str(voc_folder)]) == 0
+    sys.stdout.flush()
+    assert b"\\u043a\\u043e\\u0442" in sys.stdout.buffer.getvalue()

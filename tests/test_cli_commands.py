@@ -269,6 +269,9 @@ WRONG_TRAINING = {
     "no run to start from": ("--init-from gone", "gone holds no checkpoint"),
     "batch too large": ("--batch-size 9", "set the batch size to 4 or less"),
     "scale reversed": ("--scale 2 1", "scale"),
+    "scale beyond all": ("--scale 1e12 1e12", "scale must be two factors"),
+    "crop beyond all": ("--crop 4000000000", "crop must be 0 or more and less than 65,536"),
+    "width beyond all": ("--width 1e17", "width must be more than 0 and less than 1,024"),
     "unknown class": (
         "--classes background,unicorn",
         "has no class 'unicorn': choose among its classes",
@@ -290,6 +293,9 @@ WRONG_USE = {  # whatever the data: status 2
     "backbone of another",
     "geometry of another",
     "scale reversed",
+    "scale beyond all",
+    "crop beyond all",
+    "width beyond all",
 }
 
 

@@ -1,6 +1,7 @@
 """Reading folders in VOC layout: what is right loads right."""
 
 import struct
+import zlib
 from unicodedata import normalize
 
 import numpy as np
@@ -60,6 +61,25 @@ def test_a_grey_mask_holds_its_values_as_labels(voc_folder):
     Image.fromarray(labels).save(path)
     assert Image.open(path).mode == "L"
     assert np.array_equal(read_labels(path, 21), labels)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_grey_mask_of_fewer_bits_is_refused(tmp_path, bits):
+    """Pillow would read 1 as 85, or as 17."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 1, 1, bits, 0, 0, 0, 0)
+    row = zlib.compress(bytes([0, 1 << (8 - bits)]))  # no filter, then one pixel of 1
+    png = part(b"IHDR", header) + part(b"IDAT", row) + part(b"IEND", b"")
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    assert Image.open(path).getpixel((0, 0)) == 255 // (2**bits - 1)
+    with pytest.raises(DataError, match=rf"mask\.png is a grey PNG of {bits} bits"):
+        read_labels(path, 21)
 
 
 def test_a_mask_with_a_grey_palette_or_a_short_one_reads(tmp_path):

@@ -424,6 +424,21 @@ def test_a_picture_that_is_damaged(source, out, capsys):
     assert said.startswith(f"fcn: {source}/b.jpg has no format that is known here")
 
 
+def test_json_of_endless_brackets(source, out, capsys):
+    (source / "b.json").write_text("[" * 200_000)
+    assert "b.json cannot be read as JSON" in refused(source, out, capsys)
+
+
+def test_damaged_tags_of_a_picture_that_reads(source, out, capsys):
+    """Pillow reads the picture, and raises SyntaxError for its tags."""
+    picture = Image.new("RGB", (WIDTH, HEIGHT), "red")
+    picture.save(source / "b.jpg", exif=b"Exif\0\0garbage and more", dpi=(72, 72))
+    with pytest.raises(SyntaxError), Image.open(source / "b.jpg") as opened:
+        opened.getexif()
+    from_labelme(source, out)
+    assert (out / "JPEGImages" / "b.jpg").exists()
+
+
 def test_two_pictures_of_one_name(source, out, capsys):
     save_picture(source / "a.jpg")
     save_json(source / "other.json", annotation(CAT, name="a.jpg"))

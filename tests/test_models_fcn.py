@@ -367,6 +367,8 @@ def test_learned_upsampling_is_copied():
         (("fcn16s", 3, "squeezenet1_1"), ("fcn32s", 3, "vgg11"), "is missing in the model"),
         (("fcn32s", 3, "vgg11"), ("fcn16s", 3, "vgg11"), "score_pool4.weight.* missing in the mod"),
         (("fcn16s", 3, "vgg11"), ("fcn8s", 3, "vgg11"), "score_pool3.weight.* missing in the mod"),
+        (("fcn8s", 3, "vgg11"), ("fcn8s_atonce", 3, "vgg11"), "multiplies pool4 by 1, .* by 0.01"),
+        (("fcn8s_atonce", 3, "vgg11"), ("fcn16s", 3, "vgg11"), "multiplies pool4 by 0.01, .* by 1"),
     ],
 )
 def test_another_network_is_no_start(model, source, words):

@@ -1,6 +1,7 @@
 """Curves: what the log says, and one line per run."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,23 @@ def test_what_is_no_run_is_one_sentence(tmp_path, name):
     run(tmp_path / "empty")
     with pytest.raises(RunError, match=rf"{name} holds no log of a run: .*\.$"):
         show_curves([tmp_path / name])
+
+
+def test_a_name_with_an_underscore_is_in_the_legend(tmp_path):
+    runs = [run(tmp_path / name, record(1, 3.0, 0.2)) for name in ("_first", "second")]
+    for axis in show_curves(runs).axes:
+        assert [text.get_text() for text in axis.get_legend().get_texts()] == ["_first", "second"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"epoch": 1},
+        {"epoch": 1, "loss": "small"},
+        {"epoch": 1, "loss": 1.0, "mean_iou": 0.5},
+        {"epoch": math.inf, "loss": 1.0},
+    ],
+)
+def test_a_log_of_something_else_is_one_sentence(tmp_path, line):
+    with pytest.raises(RunError, match="holds no log of a run: give a folder that `fcn train`"):
+        show_curves([run(tmp_path / "run", line)])

@@ -535,11 +535,13 @@ def test_files_and_folders_in_the_order_given(tmp_path):
     assert len(find_images([tmp_path / "one"])) == 3
 
 
-def test_names_of_results_must_differ(tmp_path):
-    for name in ("one/a.jpg", "two/a.png"):
+@pytest.mark.parametrize("other", ["a.png", "A.jpg"])
+def test_names_of_results_must_differ(tmp_path, other):
+    """Also where file names ignore case."""
+    for name in ("one/a.jpg", f"two/{other}"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"one/a\.jpg and .*two/a\.png have the same name"):
+    with pytest.raises(DataError, match=rf"one/a\.jpg and .*two/{other} have the same name"):
         find_images([tmp_path / "one", tmp_path / "two"])
 
 

@@ -464,6 +464,13 @@ def test_without_data_there_is_nothing_to_do(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_numbers_may_be_of_numpy(data, tmp_path):
+    given = {"seed": np.int64(3), "epochs": np.int64(1), "lr": np.float32(0.5)}
+    train(tiny(data, **given), tmp_path / "run")
+    stored = load_checkpoint(tmp_path / "run").settings
+    assert (stored["seed"], stored["epochs"], stored["lr"]) == (3, 1, 0.5)
+
+
 def test_paths_may_be_paths(data, tmp_path):
     settings = replace(tiny(data, epochs=1), data=data)
     train(settings, tmp_path / "run")

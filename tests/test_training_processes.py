@@ -26,7 +26,7 @@ from training_cases import (
 from fcnlib.checkpoint import find_checkpoint, load_checkpoint
 from fcnlib.cli import main
 from fcnlib.data import SegmentationFolder, to_float
-from fcnlib.evaluation import evaluate
+from fcnlib.evaluation import evaluate, scores
 from fcnlib.settings import Settings
 
 SAME = {"dropout": 0.0, "batch_size": 4, "evaluate_every": 2}
@@ -98,6 +98,17 @@ def test_the_sum_of_the_paper_is_that_of_one(data, tmp_path):
     assert finish(settings, tmp_path / "one") == 0
     assert finish_together(settings, tmp_path / "two") == [0, 0]
     check_like_one(tmp_path / "two", tmp_path / "one")
+
+
+def test_the_score_is_that_of_the_network_that_is_saved(data, tmp_path):
+    """Each process has BatchNorm's means of its own, and scores some of the pictures."""
+    settings = tiny(data, backbone="vgg11_bn", width=1 / 8, batch_size=4, epochs=4, lr=0.02)
+    assert finish_together(settings, tmp_path / "run") == [0, 0]
+    checkpoint = load_checkpoint(tmp_path / "run")
+    folder = SegmentationFolder(data, "val", to_float())
+    matrix = evaluate(checkpoint.network(), folder)
+    assert scores(matrix, folder.classes) == checkpoint.scores
+    assert matrix.counts[:, 1:].sum() > 0  # not all background
 
 
 def test_one_goes_on_where_two_stopped(data, alone, tmp_path):

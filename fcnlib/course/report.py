@@ -34,8 +34,24 @@ def environment_report() -> list[Finding]:
     """
     findings = [_python(), *_packages()]
     if all(finding.ok for finding in findings):
-        findings += [_cores(), _memory(), _gpu(), _bf16(), *_data()]
+        findings += _machine()
     return findings
+
+
+def _machine() -> list[Finding]:
+    try:
+        import torch  # noqa: F401
+        import torchvision  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:  # a library that is missing, or another's
+        return [
+            Finding(
+                "torch",
+                f"does not import ({error})",
+                False,
+                "install both again: pip install --force-reinstall torch torchvision",
+            )
+        ]
+    return [_cores(), _memory(), _gpu(), _bf16(), *_data()]
 
 
 def _python() -> Finding:

@@ -55,6 +55,8 @@ def read_labels(path: str | Path, num_classes: int) -> "tv_tensors.Mask":
     labels = np.array(mask)
     if mask.mode == "P":
         _check_palette(path, mask, labels)
+    elif mask.format == "PNG":
+        _check_depth(path)
     largest = int((labels + np.uint8(1)).max()) - 1  # void, 255 + 1, wraps to 0
     if largest >= num_classes:
         raise DataError(
@@ -303,6 +305,16 @@ def _wrong_kind(mask: Image.Image) -> str:
         "is saved as RGB, not as labels: turn its colours into labels with "
         "fcnlib.data.labels_from_colors, and write them with fcnlib.data.save_labels."
     )
+
+
+def _check_depth(path: str | Path) -> None:
+    """Raise DataError for a grey PNG of fewer than 8 bits: Pillow stretches its numbers."""
+    depth = _read_bytes(path)[24]  # in the header, IHDR
+    if depth < 8:
+        raise DataError(
+            f"{path} is a grey PNG of {depth} bits, whose numbers are read as brightness: save it "
+            "as an 8-bit PNG with fcnlib.data.save_labels."
+        )
 
 
 def _check_palette(path: str | Path, mask: Image.Image, labels: np.ndarray) -> None:

@@ -87,7 +87,7 @@ def read_annotation(path: Path) -> dict[str, Any]:
     """Read the FIELDS of one JSON of labelme, spaces around labels removed. Raises DataError."""
     try:
         annotation = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read as JSON ({error}): save it again from labelme."
         ) from None
@@ -261,7 +261,10 @@ def _write(root: Path, found: dict[str, _Labelled], names: Sequence[str], progre
 def _store(picture: Path, image: Tensor, target: Path) -> None:
     """Copy a picture that is upright RGB; write any other so, as read_image made it."""
     with any_size(), Image.open(picture) as opened:
-        upright = opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        try:
+            upright = opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        except Exception:  # Pillow raises many kinds for damaged tags
+            upright = False
         as_it_is = upright and opened.mode == "RGB" and not opened.has_transparency_data
     known = picture.suffix in IMAGE_SUFFIXES
     path = target.with_name(target.name + (picture.suffix if known else ".png"))

@@ -9,6 +9,12 @@ SEGMENTER = Path(__file__).parents[2] / "data" / "segmenter"
 """The checkpoint that the course hands out, as fcnlib.course.segmenter makes it."""
 
 
+def checkout() -> Path | None:
+    """Return the folder of the course's checkout, or None if fcnlib was installed without it."""
+    folder = Path(__file__).parents[2]
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
 def data_dir() -> Path:
     """Return the folder for drawn and downloaded sets.
 
@@ -17,8 +23,7 @@ def data_dir() -> Path:
     """
     if named := os.environ.get("FCN_DATA"):
         return Path(named)
-    checkout = Path(__file__).parents[2]
-    return checkout / "data" if (checkout / "pyproject.toml").is_file() else Path("data")
+    return (checkout() or Path()) / "data"
 
 
 def find_voc() -> Path | None:

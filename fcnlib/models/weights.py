@@ -119,7 +119,7 @@ def init_from(model: nn.Module, source: nn.Module) -> nn.Module:
 
     What is new in the model, the score layer of a finer stage, keeps its zeros (section 4.2 of
     the paper). The normalisation is copied too. Returns the model. Raises WeightsError when
-    the two differ in anything else.
+    the two differ in anything else, but for the geometry, which holds no numbers.
     """
     if isinstance(model, FCN) and isinstance(source, FCN):
         model.load_state_dict(_of_coarser(model, source), strict=False)
@@ -132,6 +132,13 @@ def init_from(model: nn.Module, source: nn.Module) -> nn.Module:
 
 def _of_coarser(model: FCN, source: FCN) -> State:
     """Return what the source has for the model. Raises WeightsError where they differ."""
+    for ours_skip, theirs in zip(model.skips, source.skips, strict=False):
+        if ours_skip.scale != theirs.scale:
+            raise WeightsError(
+                f"The model cannot start from this source: it multiplies {theirs.stage} by "
+                f"{ours_skip.scale:g}, the source by {theirs.scale:g}. They may differ in how many "
+                "skips they have."
+            )
     ours = model.state_dict()
     copied = {}
     for name, numbers in source.state_dict().items():

@@ -23,17 +23,13 @@ def show_curves(runs: Sequence[str | Path]) -> Figure:
     baselines: set[float] = set()
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     loss, score = figure.subplots(1, 2)
+    curves = []
     for number, (run, name) in enumerate(zip(runs, names, strict=True)):
-        records = read_log(run)
-        if not records:
-            raise RunError(f"{run} holds no log of a run: give a folder that `fcn train` wrote.")
+        losses, scores, lines = _numbers(run)
         color = COLORS[number % len(COLORS)]
-        epochs = [record["epoch"] for record in records]
-        loss.plot(epochs, [record["loss"] for record in records], ".-", color=color, label=name)
-        scored = [record for record in records if record.get("mean_iou") is not None]
-        epochs = [record["epoch"] for record in scored]
-        score.plot(epochs, [r["mean_iou"] for r in scored], ".-", color=color, label=name)
-        baselines |= {record["baseline"]["mean_iou"] for record in scored}
+        loss.plot(losses.keys(), losses.values(), ".-", color=color, label=name)
+        curves += score.plot(scores.keys(), scores.values(), ".-", color=color, label=name)
+        baselines |= lines
     for baseline in baselines:
         score.axhline(baseline, color="0.4", linestyle="--")
     loss.set(title="training", xlabel="epoch", ylabel="loss per pixel")
@@ -41,5 +37,20 @@ def show_curves(runs: Sequence[str | Path]) -> Figure:
     score.set_ylim(0, 1)
     for axis in (loss, score):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.legend()
+        axis.legend(curves, names)  # else names that begin with _ are left out
     return figure
+
+
+def _numbers(run: str | Path) -> tuple[dict[int, float], dict[int, float], set[float]]:
+    """Return a run's loss and its score by epoch, and what one answer for all pixels scores."""
+    try:
+        if records := read_log(run):
+            scored = [record for record in records if record.get("mean_iou") is not None]
+            return (
+                {record["epoch"]: float(record["loss"]) for record in records},
+                {record["epoch"]: float(record["mean_iou"]) for record in scored},
+                {float(record["baseline"]["mean_iou"]) for record in scored},
+            )
+    except (KeyError, TypeError, ValueError):
+        pass  # lines of something else
+    raise RunError(f"{run} holds no log of a run: give a folder that `fcn train` wrote.")
