@@ -102,7 +102,15 @@ def test_the_sum_of_the_paper_is_that_of_one(data, tmp_path):
 
 def test_the_score_is_that_of_the_network_that_is_saved(data, tmp_path):
     """Each process has BatchNorm's means of its own, and scores some of the pictures."""
-    settings = tiny(data, backbone="vgg11_bn", width=1 / 8, batch_size=4, epochs=4, lr=0.02)
+    settings = tiny(
+        data,
+        model="fcn_decoder",
+        backbone="vgg11_bn",
+        width=1 / 16,
+        batch_size=2,
+        epochs=3,
+        lr=0.01,
+    )
     assert finish_together(settings, tmp_path / "run") == [0, 0]
     checkpoint = load_checkpoint(tmp_path / "run")
     folder = SegmentationFolder(data, "val", to_float())
