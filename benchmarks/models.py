@@ -8,7 +8,7 @@ fcn8s: FCN-8s over VGG16, 21 classes, 375 x 500. The published form is typed out
 100, dense deconvolutions, which its optimiser leaves out while their gradients are computed all
 the same, float32, contiguous. Beside it ours with the same numbers: in the paper's
 geometry, without its padding, and that in bf16 and channels_last where the CPU has bf16
-units.
+units. (Without gradients, ours run VGG's stages in channels_last in any case.)
 
 fcn_resnet18: d2l's form of it, typed out too, beside ours, for 4 pictures of 320 x 480.
 

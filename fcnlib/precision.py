@@ -3,6 +3,7 @@
 import platform
 
 import torch
+from torch import Tensor
 
 
 def auto_dtype(device: torch.device | str) -> torch.dtype:
@@ -43,6 +44,17 @@ def auto_memory_format(device: torch.device | str) -> torch.memory_format:
     """
     fast = auto_dtype(device) == torch.bfloat16
     return torch.channels_last if fast else torch.contiguous_format
+
+
+def forward_layout(x: Tensor) -> Tensor:
+    """Return pictures as they lie best in memory for a forward pass alone.
+
+    On a CPU that is channels_last: there poolings take a fifth of the time, and convolutions a
+    little less than theirs. Where gradients are wanted, pictures stay as they are
+    (``auto_memory_format`` says why).
+    """
+    forward_only = not torch.is_grad_enabled() and x.device.type == "cpu"
+    return x.contiguous(memory_format=torch.channels_last) if forward_only else x
 
 
 def _cpu_has_bf16() -> bool:

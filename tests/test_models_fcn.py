@@ -389,3 +389,36 @@ def test_fcn_of_a_classifier_by_hand():
         FCN(VGG("vgg11", width=0.03), geometry="valid")
     with pytest.raises(ValueError, match=r"upsampling must be .*, not 'nearest'"):
         FCN(VGG("vgg11", width=0.03), upsampling="nearest")
+
+
+# --- how the numbers lie in memory
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [("fcn8s", "vgg11"), ("fcn8s", "squeezenet1_1"), ("fcn_decoder", "vgg11_bn")],
+)
+def test_the_body_computes_in_channels_last_where_nothing_asks_for_gradients(name, backbone):
+    torch.manual_seed(0)
+    network = randomise(build_model(name, 3, backbone, width=0.25)).eval()
+    x = torch.rand(2, 3, 97, 131)
+    with_gradients = network(x)
+
+    last = {}
+    for key, layer in network.named_modules():
+        if isinstance(layer, nn.MaxPool2d) or key == "fc6":
+            layer.register_forward_hook(
+                lambda _, inputs, __, key=key: last.update(
+                    {key: inputs[0].is_contiguous(memory_format=torch.channels_last)}
+                )
+            )
+    with torch.no_grad():
+        alone = network(x)
+    assert last and last.pop("fc6", False) is False
+    assert all(last.values())
+    largest = with_gradients.abs().max().item()
+    torch.testing.assert_close(alone, with_gradients, rtol=0, atol=1e-5 * largest)
+
+    last.clear()
+    network(x)
+    assert last and not any(last.values())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fcnlib.course.report import _bf16
-from fcnlib.precision import auto_dtype, auto_memory_format, autocast
+from fcnlib.precision import auto_dtype, auto_memory_format, autocast, forward_layout
 
 
 @pytest.fixture
@@ -92,3 +92,13 @@ def test_memory_format_goes_with_the_numbers(cpu):
     assert auto_memory_format("cpu") == torch.channels_last
     cpu()
     assert auto_memory_format("cpu") == torch.contiguous_format
+
+
+def test_pictures_lie_otherwise_only_forwards_on_a_cpu():
+    x = torch.rand(2, 3, 4, 5)
+    assert forward_layout(x) is x
+    with torch.inference_mode():
+        y = forward_layout(x)
+        assert forward_layout(elsewhere := x.to("meta")) is elsewhere
+    assert torch.equal(x, y)
+    assert y.is_contiguous(memory_format=torch.channels_last)

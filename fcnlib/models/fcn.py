@@ -21,6 +21,7 @@ from fcnlib.models.batch_norm import require_values
 from fcnlib.models.normalization import Normalize
 from fcnlib.models.squeezenet import Fire, PadEnd, SqueezeNet
 from fcnlib.models.vgg import VGG
+from fcnlib.precision import forward_layout
 
 PAPER_PADDING = 100
 
@@ -113,8 +114,10 @@ class FCN(nn.Module):
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the map behind each stage, "head" (fc7) last, of pictures, RGB in 0..1."""
         maps = {}
-        x = self.normalize(x)
+        x = forward_layout(self.normalize(x))
         for stage, names in self.stages.items():
+            if stage == "head":
+                x = x.contiguous()  # in channels_last fc6's large kernels take longer
             for name in names:
                 x = self.get_submodule(name)(x)
             maps[stage] = x

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fcnlib.convolutionalize import linear_to_conv
 from fcnlib.models.normalization import Normalize
+from fcnlib.precision import forward_layout
 
 CONVOLUTIONS = {
     "vgg11": (1, 1, 2, 2, 2),
@@ -62,6 +63,7 @@ class VGGFeatures(nn.Module):
     def maps(self, x: Tensor) -> list[Tensor]:
         """Return the map behind each pooling, of normalised pictures (N, 3, H, W)."""
         maps = []
+        x = forward_layout(x)
         for layer in self.features:
             x = layer(x)
             if isinstance(layer, nn.MaxPool2d):
