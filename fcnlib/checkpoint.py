@@ -218,6 +218,11 @@ def _epoch(folder: Path) -> int:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is gone: a training that goes on keeps its newest checkpoint alone. Give "
+            "the same command again."
+        )
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

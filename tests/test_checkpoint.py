@@ -208,6 +208,15 @@ def test_what_a_break_left_half_written_is_replaced(run):
     assert len(list((run / "epoch-0002").iterdir())) == 3
 
 
+def test_a_training_that_goes_on_replaces_a_checkpoint_that_is_read(run):
+    found = load_checkpoint(run)
+    stored(run, epoch=2)
+    with pytest.raises(CheckpointError) as error:
+        found.network()
+    check_sentence(error.value, run / "epoch-0001", "is gone", "the same command again")
+    load_checkpoint(run).network()
+
+
 def test_no_folder_and_no_checkpoint(tmp_path):
     assert find_checkpoint(tmp_path / "none") is None
     for path in (tmp_path, tmp_path / "none"):
