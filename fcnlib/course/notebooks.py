@@ -39,7 +39,7 @@ import sys
 
 if importlib.util.find_spec("fcnlib") is None:  # Colab opens this file alone
     if not os.path.isdir("fcn-course/fcnlib"):
-        address = os.environ.get("FCN_COURSE") or input("Address of this course: ")
+        address = os.environ.get("FCN_COURSE") or input("Address for git clone: ")
         !git clone --quiet --depth 1 "{address}" fcn-course
     assert os.path.isdir("fcn-course/fcnlib"), "That address has no course."
     %pip install --quiet --editable "./fcn-course[notebooks]"
