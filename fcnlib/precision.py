@@ -51,10 +51,11 @@ def forward_layout(x: Tensor) -> Tensor:
 
     On a CPU that is channels_last: there poolings take a fifth of the time, and convolutions a
     little less than theirs. Where gradients are wanted, pictures stay as they are
-    (``auto_memory_format`` says why).
+    (``auto_memory_format`` says why), and in a compiler, which chooses by itself.
     """
-    forward_only = not torch.is_grad_enabled() and x.device.type == "cpu"
-    return x.contiguous(memory_format=torch.channels_last) if forward_only else x
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+        return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _cpu_has_bf16() -> bool:
